@@ -8,8 +8,8 @@ import json
 import pytest
 import torch
 
-from tests.toys.gguf_experts import IDS, TOKENIZER
 from tests.toys import gguf_hybrids
+from tests.toys.gguf_experts import IDS, TOKENIZER
 from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, made, write_family
 
 pytestmark = pytest.mark.slow
@@ -17,6 +17,7 @@ LENGTHS = (5, 18, 40, 80)  # windows are 20
 NO_WINDOW = {"sliding_window": None}  # llama.cpp ignores the one that Phi-3's files say
 MOST = 100  # tokens whose probabilities are compared
 ALLOWED = 0.15  # of a logarithm: llama.cpp rounds keys and values to float16
+CLOSE = 0.01  # few layers attend, and a wrong order of some vectors changes little
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_llama_cpp_computes_the_same(tmp_path, served, family, sizes, lengths):
         *((family, {}) for family in gguf_hybrids.ARCHITECTURES),
         ("qwen3_5_text", {"sizes": {"linear_num_value_heads": 2}}),  # nothing is tiled
         ("qwen3_5_text", {"sizes": {"linear_num_value_heads": 8}, "formats": gguf_hybrids.mixed}),
-        ("qwen3_5_text", {"predicting": 0, "attention__recurrent_layers": [True, True, True, False]}),
+        ("qwen3_5_text", {"attention__recurrent_layers": [True, True, True, False]}),
         ("qwen3_next", {"earlier": True, "formats": gguf_hybrids.mixed}),
         ("qwen3_5_moe_text", {"fused": True}),
     ],
@@ -82,13 +83,13 @@ def test_llama_cpp_computes_the_same_of_gated_delta_nets(tmp_path, served, famil
     formats = options.pop("formats", lambda name: None)
     metadata = {"tokenizer__ggml__pre": "gpt-2"} | options
     path = gguf_hybrids.write_hybrid(tmp_path / "tiny.gguf", model, formats, **metadata)
-    compare(served(path), model, LENGTHS)
+    compare(served(path), model, LENGTHS, ALLOWED if formats is gguf_hybrids.mixed else CLOSE)
 
 
-def compare(server, model, lengths):
+def compare(server, model, lengths, allowed=ALLOWED):
     for length in lengths:
         theirs = probabilities(server, IDS[:length])
         with torch.inference_mode():
             ours = torch.log_softmax(model(IDS[None, :length]).logits[0, -1].float(), dim=-1)
         assert len(theirs) == MOST
-        assert max(abs(float(ours[token]) - theirs[token]) for token in theirs) < ALLOWED
+        assert max(abs(float(ours[token]) - theirs[token]) for token in theirs) < allowed

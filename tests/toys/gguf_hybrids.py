@@ -21,8 +21,18 @@ SIZES = {
     **{"vocab_size": len(TOKENIZER), "hidden_size": 256, "intermediate_size": 512, "head_dim": 64},
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": EVERY},
     **{"bos_token_id": BOS_ID, "eos_token_id": EOS_ID, "pad_token_id": None, "tie_word_embeddings": False},
-    **{"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256, "shared_expert_intermediate_size": 256},
-    **{"linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 128, "linear_value_head_dim": 128},
+    **{
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 256,
+        "shared_expert_intermediate_size": 256,
+    },
+    **{
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 6,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+    },
     "layer_types": ["full_attention" if index % EVERY == EVERY - 1 else "linear_attention" for index in range(EVERY)],
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e5, "partial_rotary_factor": 0.25},
 }
@@ -36,7 +46,9 @@ def made(family, seed=1, scale=0.3, **changes):
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
                 parameter.mul_(scale if ".layers." in name else 1.0)
-            if parameter.ndim == 1 or any(part in name for part in (".gate.", "shared_expert_gate", "in_proj_a", "in_proj_b")):
+            if parameter.ndim == 1 or any(
+                part in name for part in (".gate.", "shared_expert_gate", "in_proj_a", "in_proj_b")
+            ):
                 parameter.copy_(torch.where(parameter.abs() < 2**-16, 0, parameter.bfloat16()))
     return model
 
@@ -48,11 +60,23 @@ def mixed(name):
         return None
     if part in ("attn_v", "attn_output", "output", "attn_gate"):
         return Kind.Q6_K
-    return {"ffn_down": Kind.Q8_0, "attn_k": Kind.Q5_0, "ssm_out": Kind.Q5_K, "ffn_up_exps": Kind.Q5_0}.get(part, Kind.Q4_K)
+    return {"ffn_down": Kind.Q8_0, "attn_k": Kind.Q5_0, "ssm_out": Kind.Q5_K, "ffn_up_exps": Kind.Q5_0}.get(
+        part, Kind.Q4_K
+    )
 
 
 def write_hybrid(
-    path, model, formats=mixed, *, earlier=False, fused=False, leave_out=(), predicting=0, tokenizer=TOKENIZER, merges=MERGES, **metadata
+    path,
+    model,
+    formats=mixed,
+    *,
+    earlier=False,
+    fused=False,
+    leave_out=(),
+    predicting=0,
+    tokenizer=TOKENIZER,
+    merges=MERGES,
+    **metadata,
 ):
     """Write a model; return its path.
 
@@ -68,6 +92,8 @@ def write_hybrid(
     names = gguf.get_tensor_name_map(ARCHITECTURES[config.model_type], config.num_hidden_layers)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
+            if name == "lm_head.weight" and config.tie_word_embeddings:
+                continue
             places = torch.arange(tensor.numel()).view(tensor.shape)
             for theirs, where in _in_files(config, names, name, places, earlier, fused):
                 if theirs in leave_out:

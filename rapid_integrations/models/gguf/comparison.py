@@ -10,6 +10,7 @@ families compute the same.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,7 +140,13 @@ def _on_one_thread() -> Iterator[None]:
 def _eager(model: Any, ids: Tensor) -> Tensor:
     """Return the logits (T, V) of tokens, by transformers' eager attention."""
     model.set_attn_implementation("eager")
-    logits: Tensor = model(input_ids=ids[None], use_cache=False).logits[0].float()
+    advice = logging.getLogger("transformers.integrations.hub_kernels")  # faster kernels, for one pass
+    level = advice.level
+    advice.setLevel(logging.ERROR)
+    try:
+        logits: Tensor = model(input_ids=ids[None], use_cache=False).logits[0].float()
+    finally:
+        advice.setLevel(level)
     return logits
 
 

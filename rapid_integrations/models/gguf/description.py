@@ -73,8 +73,8 @@ def weights_of(
     """Return the weights by transformers' names, or None if a tensor is unknown, or missing in layers without experts.
 
     A matrix in blocks that the kernels compute with is a `StoredBlocks`, those of all experts are a `StoredStack`, any
-    other tensor is a `Tensor` in `dtype`. Stacks are (N, O, K). Names in blocks of models with gated delta nets are those
-    of `hybrids.split`.
+    other tensor is a `Tensor` in `dtype`. Stacks are (N, O, K). In blocks, models with gated delta nets have the
+    names of `hybrids.split`.
 
     Args:
         tensors: of the files.
@@ -104,7 +104,10 @@ def weights_of(
         layer = f"model.layers.{int(number)}."
         if predicts and int(number) >= config["num_hidden_layers"]:  # it predicts further tokens
             continue
-        if architecture.hybrid and (found := hybrids.part_of_layer(tensors, name, config, dtype, in_blocks)) is not None:
+        if (
+            architecture.hybrid
+            and (found := hybrids.part_of_layer(tensors, name, config, dtype, in_blocks)) is not None
+        ):
             named = {f"{layer}{own}": weight for own, weight in found.items()}
             if named.keys() & weights.keys():  # a file has one form of a matrix, not two
                 return None

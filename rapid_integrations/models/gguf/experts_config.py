@@ -5,6 +5,7 @@ A family is one function and one entry of `ARCHITECTURES`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rapid_integrations.models.gguf import hybrids
@@ -123,15 +124,22 @@ def _shared(module: str) -> dict[str, str]:
 
 
 _SHARED_EXPERT = _shared("shared_expert") | {"ffn_gate_inp_shexp": "mlp.shared_expert_gate"}
-_HYBRID = {
-    "names": hybrids.NAMES | _SHARED_EXPERT | {"ffn_gate_inp": "mlp.gate"},
-    "plain": hybrids.PLAIN | {"mlp.gate", "mlp.shared_expert_gate"},
-    "experts": _EXPERTS,
-    "keys": hybrids.KEYS | {"expert_shared_feed_forward_length"},
-    "partial": True,
-    "norm_offset": 1.0,
-    "hybrid": True,
-}
+
+
+def _hybrid(class_name: str, model_type: str, own: Callable[[Told, Tensors], dict[str, Any]]) -> Architecture:
+    return Architecture(
+        class_name,
+        model_type,
+        own,
+        hybrids.NAMES | _SHARED_EXPERT | {"ffn_gate_inp": "mlp.gate"},
+        plain=hybrids.PLAIN | {"mlp.gate", "mlp.shared_expert_gate"},
+        experts=_EXPERTS,
+        keys=hybrids.KEYS | {"expert_shared_feed_forward_length"},
+        partial=True,
+        norm_offset=1.0,
+        hybrid=True,
+    )
+
 
 ARCHITECTURES = {
     "qwen3moe": Architecture(
@@ -188,7 +196,7 @@ ARCHITECTURES = {
         keys=GRANITE_FACTORS,
         interleaved=True,
     ),
-    "qwen3next": Architecture("Qwen3NextForCausalLM", "qwen3_next", _qwen3_next, **_HYBRID),
-    "qwen35moe": Architecture("Qwen3_5MoeForCausalLM", "qwen3_5_moe_text", _qwen35, **_HYBRID),
+    "qwen3next": _hybrid("Qwen3NextForCausalLM", "qwen3_next", _qwen3_next),
+    "qwen35moe": _hybrid("Qwen3_5MoeForCausalLM", "qwen3_5_moe_text", _qwen35),
 }
 """By the names that GGUF gives them. A file of "llama" is one of Mixtral if it says how many experts there are."""

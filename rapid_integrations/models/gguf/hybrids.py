@@ -3,8 +3,8 @@
 A matrix whose rows are taken in parts is a module for each part here (`split`): files have some of these parts as
 tensors of their own, in other formats, and rows of blocks are put in order on the way into the panels.
 
-llama.cpp's converter tiles the heads of Qwen3.5's values: those of a key head lie H_k heads apart. They stay so, because
-columns of the output matrix can't be moved within blocks (`Recurrence.tiled`). `whole` moves numbers back.
+llama.cpp's converter tiles the heads of Qwen3.5's values: those of a key head lie H_k heads apart. They stay so,
+because columns of the output matrix can't be moved within blocks (`Recurrence.tiled`). `whole` moves numbers back.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def numbers_of(told: Mapping[str, Any], *, sections: bool) -> dict[str, Any]:
 
     Args:
         told: what the file says of its model, by names without the architecture's prefix.
-        sections: whether the rotated numbers of a head are divided between three positions, as those of pictures are. All
-            three are the same for text.
+        sections: whether the rotated numbers of a head are divided between three positions, which differ in pictures.
+            They are the same in text.
 
     Raises:
         KeyError, TypeError: a number is left out, or contradicts another one.
@@ -78,7 +78,12 @@ def numbers_of(told: Mapping[str, Any], *, sections: bool) -> dict[str, Any]:
         raise TypeError(f"{value_heads} heads of values, {key_heads} of keys, and {width} numbers")
     head_dim = told.get("attention.key_length", told["embedding_length"] // told["attention.head_count"])
     turned = told.get("rope.dimension_count", head_dim)
-    if type(turned) is not int or not 0 < turned <= head_dim or turned % 2 or int(head_dim * (turned / head_dim)) != turned:
+    if (
+        type(turned) is not int
+        or not 0 < turned <= head_dim
+        or turned % 2
+        or int(head_dim * (turned / head_dim)) != turned
+    ):
         raise TypeError(f"{turned!r} of {head_dim} numbers are rotated")
     if sections:
         _check_sections(told["rope.dimension_sections"], turned // 2)
@@ -142,7 +147,7 @@ class SomeRows(StoredBlocks):
             object.__setattr__(self, key, value)
 
     @property
-    def raw(self) -> Tensor:  # type: ignore[override]
+    def raw(self) -> Tensor:
         """(o, bytes of a row) uint8."""
         of, rows = self._own
         return of.raw[rows]
@@ -202,7 +207,9 @@ def part_of_layer(
 def _rows_of(part: str, config: Mapping[str, Any]) -> dict[str, Tensor] | None:
     """Return which rows of a tensor belong to which module."""
     if part == "attn_q":  # each head's query has a gate behind it
-        return _by_part({"q_proj": config["head_dim"], "gate_proj": config["head_dim"]}, config["num_attention_heads"], _ATTENTION)
+        return _by_part(
+            {"q_proj": config["head_dim"], "gate_proj": config["head_dim"]}, config["num_attention_heads"], _ATTENTION
+        )
     if config["model_type"] in _TILED:
         return None
     heads, served = config["linear_num_key_heads"], _served(config)
@@ -218,7 +225,7 @@ def _rows_of(part: str, config: Mapping[str, Any]) -> dict[str, Tensor] | None:
 
 def _by_part(widths: Mapping[str, int], heads: int, prefix: str) -> dict[str, Tensor]:
     """Return the rows of each part of a matrix that has all parts of a head, in these widths, one behind the other."""
-    every = torch.arange(heads * sum(widths.values())).view(heads, -1).split(list(widths.values()), dim=1)
+    every = torch.split(torch.arange(heads * sum(widths.values())).view(heads, -1), list(widths.values()), dim=1)
     return {f"{prefix}{name}": rows.flatten() for name, rows in zip(widths, every, strict=True)}
 
 
@@ -320,7 +327,9 @@ def _take(weights: dict[str, Any], stem: str, *names: str) -> list[Tensor] | Non
 
 def _joined(parts: list[Tensor], widths: tuple[int, ...], heads: int) -> Tensor:
     """Return one matrix that has all parts of a head, in these widths, one behind the other."""
-    return torch.cat([part.unflatten(0, (heads, width)) for part, width in zip(parts, widths, strict=True)], dim=1).flatten(0, 1)
+    return torch.cat([part.view(heads, width, -1) for part, width in zip(parts, widths, strict=True)], dim=1).flatten(
+        0, 1
+    )
 
 
 def _fused(config: Mapping[str, Any], weights: dict[str, Any], stem: str) -> None:
@@ -329,7 +338,7 @@ def _fused(config: Mapping[str, Any], weights: dict[str, Any], stem: str) -> Non
     key, value = config["linear_key_head_dim"], config["linear_value_head_dim"] * served
     if (found := _take(weights, stem, "in_proj_qkv.weight", "in_proj_z.weight")) is not None:
         qkv, gates = found
-        parts = [*qkv.split([heads * key, heads * key, heads * value]), gates]
+        parts = [*torch.split(qkv, [heads * key, heads * key, heads * value]), gates]
         weights[f"{stem}in_proj_qkvz.weight"] = _joined(parts, (key, key, value, value), heads)
     if (found := _take(weights, stem, "in_proj_b.weight", "in_proj_a.weight")) is not None:
         weights[f"{stem}in_proj_ba.weight"] = _joined(found, (served, served), heads)
