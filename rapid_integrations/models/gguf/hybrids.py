@@ -131,7 +131,10 @@ def _layer_types(told: Mapping[str, Any]) -> list[str]:
     if not isinstance(recurrent, list) or len(recurrent) != count or {type(each) for each in recurrent} != {bool}:
         raise TypeError(f"attention.recurrent_layers is {recurrent!r}")
     kinds = [_LINEAR if each else _FULL for each in recurrent]
-    return kinds[: count - told.get("nextn_predict_layers", 0)]
+    kinds = kinds[: count - told.get("nextn_predict_layers", 0)]
+    if _FULL not in kinds:
+        raise TypeError("no layer attends")
+    return kinds
 
 
 # --- weights ------------------------------------------------------------------------------------------------------
@@ -181,7 +184,10 @@ def part_of_layer(
     if part == "ssm_a":
         decay = read((value_heads,))
         if not bool((decay < 0).all()):
-            raise ModelLoadError(f"{name} has a number that is not below 0, with which a state would grow without end")
+            raise ModelLoadError(
+                f"{tensors.path} could not be loaded: {name} has a number that is not below 0, and a state would grow "
+                "without end; fetch the file again"
+            )
         return {f"{_RECURRENCE}A_log": (-decay).log()}
     if part == "ssm_dt.bias":
         return {f"{_RECURRENCE}dt_bias": read((value_heads,))}
@@ -238,7 +244,10 @@ def _numbers(tensors: MappedTensors, name: str, shape: tuple[int, ...]) -> Tenso
 
 def _another_shape(tensors: MappedTensors, name: str, expected: tuple[int, ...]) -> ModelLoadError:
     found = " x ".join(str(each) for each in tensors.tensors[name].shape)
-    return ModelLoadError(f"{name} is {found}, and the metadata says {' x '.join(str(each) for each in expected)}")
+    return ModelLoadError(
+        f"{tensors.path} could not be loaded: its tensor {name} is {found}, and its metadata says "
+        f"{' x '.join(str(each) for each in expected)}; fetch it again, or convert it again with llama.cpp"
+    )
 
 
 def _served(config: Mapping[str, Any]) -> int:

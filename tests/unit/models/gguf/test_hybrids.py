@@ -1,10 +1,13 @@
 """GGUF files of families with gated delta nets: their blocks are kept, and the answers are the file's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 
-from rapid_integrations.cache import Rows
+from rapid_integrations.cache import RecordedState, Rows
+from rapid_integrations.cache.arena import Arena
 from rapid_integrations.errors import ModelLoadError, RapidError, UnsupportedModelError
 from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models import loader
@@ -15,6 +18,7 @@ from rapid_integrations.models.gguf.experts_config import ARCHITECTURES as WITH_
 from rapid_integrations.models.gguf.header import read_header
 from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.gguf.tensors import MappedTensors
+from rapid_integrations.models.recurrence import TakenRecurrence, state_shape
 from tests.toys.every_family import decoded, generated
 from tests.toys.gguf_experts import IDS, ROUNDED, errors, logits
 from tests.toys.gguf_hybrids import ARCHITECTURES, EVERY, made, mixed, write_hybrid
@@ -22,6 +26,7 @@ from tests.toys.gguf_hybrids import ARCHITECTURES, EVERY, made, mixed, write_hyb
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("home")]
 needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 EXPERTS = ("qwen3_next", "qwen3_5_moe_text")
+SMALL = {"intermediate_size": 64, "moe_intermediate_size": 64, "shared_expert_intermediate_size": 64, "num_experts": 4}
 
 
 def write(folder, family, formats=mixed, *, scale=0.3, sizes=None, **options):
@@ -101,7 +106,10 @@ def test_a_file_of_one_format(tmp_path, form):
     assert errors(in_blocks(path), model).median() < ROUNDED
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "family",
+    ["qwen3_5_text", *(pytest.param(each, marks=pytest.mark.slow) for each in ("qwen3_next", "qwen3_5_moe_text"))],
+)
 def test_float32_has_the_logits_and_answers_of_the_dequantised_weights(tmp_path, family):
     path, model = write(tmp_path, family, scale=1.0)
     loaded = load(path, dtype="float32")
@@ -130,6 +138,33 @@ def logits_of(lm, lengths):
     for index, part in enumerate(torch.split(IDS, lengths)):
         parts += lm.forward([Rows(part, cache, len(part), of_prompt=index == 0)])
     return torch.cat(parts)
+
+
+@pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=needs_kernels)])
+def test_tiled_heads_compute_what_they_compute_beside_each_other(kernels):
+    torch.manual_seed(1)
+    dtype = torch.bfloat16 if kernels else torch.float32
+    model = made("qwen3_next", num_hidden_layers=2, layer_types=["linear_attention", "full_attention"]).to(dtype)
+    own = TakenRecurrence.of(describe(model).layers[0].recurs, Arena() if kernels else None)
+    heads = torch.tensor([0, 3, 1, 4, 2, 5])  # of two key heads with three heads of values each
+    values = (128 * heads[:, None] + torch.arange(128)).flatten()
+    channels = torch.cat([torch.arange(512), 512 + values])
+    tiled = replace(
+        own,
+        described=replace(own.described, tiled=True),
+        taps=own.taps[:, channels].contiguous(),
+        decay=own.decay[heads],
+        bias=own.bias[heads],
+    )
+    inputs, rates = torch.randn(40, 1280 + 768).to(dtype), torch.randn(40, 12).to(dtype)
+    moved = inputs[:, torch.cat([channels, 1280 + values])], rates[:, torch.cat([heads, 6 + heads])]
+    expected, found = (recurred(each, *rows, kernels) for each, rows in ((own, (inputs, rates)), (tiled, moved)))
+    torch.testing.assert_close(found, expected[:, values])
+
+
+def recurred(own, inputs, rates, kernels):
+    state = RecordedState(state_shape([own.described], torch.device("cpu")))
+    return own.read(0, inputs, rates, state.begin(0, len(inputs), of_prompt=True), kernels)
 
 
 @needs_kernels
@@ -205,6 +240,8 @@ def test_a_file_says_which_layers_attend(tmp_path):
         ("qwen3_5_text", {"ssm__group_count": 0}),
         ("qwen3_5_text", {"ssm__inner_size": 700}),
         ("qwen3_5_text", {"full_attention_interval": 0}),
+        ("qwen3_5_text", {"full_attention_interval": 5}),
+        ("qwen3_5_text", {"block_count": 3}),  # none of them attends
         ("qwen3_5_text", {"attention__recurrent_layers": [True, False]}),
         ("qwen3_5_text", {"attention__recurrent_layers": [1, 1, 1, 0]}),
         ("qwen3_5_text", {"rope__dimension_sections": None}),
@@ -224,15 +261,19 @@ def test_a_file_says_which_layers_attend(tmp_path):
     ],
     ids=str,
 )
-def test_what_is_not_known_or_contradicts_itself_is_refused(tmp_path, family, metadata):
-    path, _ = write(tmp_path, family, **metadata)
+def test_what_is_not_known_or_contradicts_itself_has_no_configuration(tmp_path, family, metadata):
+    path, _ = write(tmp_path, family, lambda name: None, sizes=SMALL, **metadata)
     assert described(path) is None
-    for dtype in ("bfloat16", "float32"):
-        with pytest.raises(UnsupportedModelError, match="not known here"):
-            load(path, dtype=dtype)
 
 
+@pytest.mark.parametrize("family", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_what_has_no_configuration_is_refused_in_one_sentence(tmp_path, family, dtype):
+    path, _ = write(tmp_path, family, lambda name: None, sizes=SMALL, ssm__v_head_reordered=True)
+    with pytest.raises(UnsupportedModelError, match="not known here"):
+        load(path, dtype=dtype)
+
+
 @pytest.mark.parametrize(
     ("family", "left"),
     [
@@ -248,13 +289,13 @@ def test_what_is_not_known_or_contradicts_itself_is_refused(tmp_path, family, me
         ("qwen3_next", "blk.1.ffn_down_exps.weight"),
     ],
 )
-def test_a_weight_that_is_missing(tmp_path, family, left, dtype):
-    path, _ = write(tmp_path, family, leave_out=(left,))
-    with pytest.raises(RapidError, match="missing"):
-        load(path, dtype=dtype)
+def test_a_weight_that_is_missing(tmp_path, family, left):
+    path, _ = write(tmp_path, family, lambda name: None, sizes=SMALL, leave_out=(left,))
+    for dtype in ("bfloat16", "float32"):
+        with pytest.raises(RapidError, match="missing"):
+            load(path, dtype=dtype)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -265,14 +306,14 @@ def test_a_weight_that_is_missing(tmp_path, family, left, dtype):
         {"attention__key_length": 32, "attention__value_length": 32, "rope__dimension_count": 16},
         {"feed_forward_length": 480},
         {"full_attention_interval": 2},
-        {"block_count": 3},
     ],
     ids=str,
 )
-def test_shapes_that_the_metadata_does_not_say(tmp_path, metadata, dtype):
-    path, _ = write(tmp_path, "qwen3_5_text", **metadata)
-    with pytest.raises(ModelLoadError):
-        load(path, dtype=dtype)
+def test_shapes_that_the_metadata_does_not_say(tmp_path, metadata):
+    path, _ = write(tmp_path, "qwen3_5_text", lambda name: None, sizes=SMALL, **metadata)
+    for dtype in ("bfloat16", "float32"):
+        with pytest.raises(ModelLoadError, match="metadata says|missing"):
+            load(path, dtype=dtype)
 
 
 def test_decays_that_grow(tmp_path, monkeypatch):
