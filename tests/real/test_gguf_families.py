@@ -19,6 +19,12 @@ MOST = 100  # tokens whose probabilities are compared
 ALLOWED = 0.15  # of a logarithm: llama.cpp rounds keys and values to float16
 CLOSE = 0.01  # few layers attend, and a wrong order of some vectors changes little
 
+STRETCHED = {
+    **{"rope_type": "yarn", "rope_theta": 1e5, "partial_rotary_factor": 0.25, "factor": 4.0},
+    "original_max_position_embeddings": 64,
+}
+IN_FILES = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0, "rope__scaling__original_context_length": 64}
+
 
 @pytest.fixture
 def served():
@@ -72,6 +78,7 @@ def test_llama_cpp_computes_the_same(tmp_path, served, family, sizes, lengths):
         ("qwen3_5_text", {"attention__recurrent_layers": [True, True, True, False]}),
         ("qwen3_next", {"earlier": True, "formats": gguf_hybrids.mixed}),
         ("qwen3_5_moe_text", {"fused": True}),
+        ("qwen3_5_text", {"sizes": {"rope_parameters": STRETCHED}, **IN_FILES}),
     ],
     ids=str,
 )
