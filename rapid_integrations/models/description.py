@@ -170,6 +170,7 @@ class Recurrence:
         convolution_bias: (2 H_k D_k + H_v D_v,), or None.
         order: which of the convolution's rows are those of queries, keys and values; None: all, as they are.
         together: numbers that Mamba2's norm takes together.
+        tiled: which heads a key head serves: value head h has the key head h % H_k, and otherwise h // (H_v / H_k).
     """
 
     inputs: Inputs
@@ -187,6 +188,7 @@ class Recurrence:
     convolution_bias: Tensor | None = None
     order: Tensor | None = None
     together: int = 0
+    tiled: bool = False
 
     @property
     def channels(self) -> int:

@@ -90,6 +90,7 @@ class TakenRecurrence:
             value_heads=own.value_heads,
             key_dim=own.key_dim,
             value_dim=own.value_dim,
+            tiled=own.tiled,
         )
 
     def read(self, index: int, inputs: Tensor, rates: Tensor | None, done: StatePass, kernels: bool) -> Tensor:
@@ -146,10 +147,9 @@ class TakenRecurrence:
         width = own.key_heads * own.key_dim
         query, key, value = torch.tensor_split(silu(convolved), [width, 2 * width], dim=1)
         served = own.value_heads // own.key_heads
-        query, key = (
-            each.reshape(-1, own.key_heads, own.key_dim).repeat_interleave(served, dim=1).transpose(0, 1)
-            for each in (query, key)
-        )
+        heads = (each.reshape(-1, own.key_heads, own.key_dim) for each in (query, key))
+        repeated = (each.repeat(1, served, 1) if own.tiled else each.repeat_interleave(served, dim=1) for each in heads)
+        query, key = (each.transpose(0, 1) for each in repeated)
         value = value.reshape(-1, own.value_heads, own.value_dim).transpose(0, 1)
         steps = softplus(rates[:, -own.value_heads :] + self.bias).t()
         log_decay = self.decay[:, None] * steps

@@ -5,7 +5,7 @@ Its modules have no memory for these weights. `FusedDecoder` takes the blocks ov
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -46,7 +46,12 @@ def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     return model.eval()
 
 
-def stored_model(config: Mapping[str, Any], weights: Mapping[str, Any], dtype: torch.dtype) -> Any:
+def stored_model(
+    config: Mapping[str, Any],
+    weights: Mapping[str, Any],
+    dtype: torch.dtype,
+    prepare: Callable[[Any], None] | None = None,
+) -> Any:
     """Return transformers' model with these weights.
 
     Args:
@@ -54,6 +59,7 @@ def stored_model(config: Mapping[str, Any], weights: Mapping[str, Any], dtype: t
         weights: by transformers' names, `Tensor`, `StoredBlocks` or `StoredStack`. A stack is (N, O, K), a matrix for
             each expert, also in families that hold another form of it.
         dtype: of the weights that are tensors.
+        prepare: changes the model's modules, before it has weights, to those that the names are of.
 
     Raises:
         ValueError: a weight is missing, left over, of another shape, or in a form that no product reads, or the model
@@ -61,6 +67,8 @@ def stored_model(config: Mapping[str, Any], weights: Mapping[str, Any], dtype: t
         NotDescribedError: the family is not described.
     """
     model = model_on_no_device(config, dtype)
+    if prepare is not None:
+        prepare(model)
     described = describe(model)
     stacks = {(id(each.module), each.name): each for each in stacks_of(described)}
     expected = set(model.state_dict())

@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 
+from tests.toys import gguf_hybrids
 from tests.toys.gguf_experts import IDS, TOKENIZER
 from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, made, write_family
 
@@ -16,6 +17,13 @@ LENGTHS = (5, 18, 40, 80)  # windows are 20
 NO_WINDOW = {"sliding_window": None}  # llama.cpp ignores the one that Phi-3's files say
 MOST = 100  # tokens whose probabilities are compared
 ALLOWED = 0.15  # of a logarithm: llama.cpp rounds keys and values to float16
+CLOSE = 0.01  # few layers attend, and a wrong order of some vectors changes little
+
+STRETCHED = {
+    **{"rope_type": "yarn", "rope_theta": 1e5, "partial_rotary_factor": 0.25, "factor": 4.0},
+    "original_max_position_embeddings": 64,
+}
+IN_FILES = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0, "rope__scaling__original_context_length": 64}
 
 
 @pytest.fixture
@@ -58,10 +66,37 @@ def test_llama_cpp_computes_the_same(tmp_path, served, family, sizes, lengths):
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(0.1)  # so that many tokens are likely
     path = write_family(tmp_path / "tiny.gguf", model, lambda name: None, tokenizer__ggml__pre="gpt-2")
-    server = served(path)
+    compare(served(path), model, lengths)
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        *((family, {}) for family in gguf_hybrids.ARCHITECTURES),
+        ("qwen3_5_text", {"sizes": {"linear_num_value_heads": 2}}),  # nothing is tiled
+        ("qwen3_5_text", {"sizes": {"linear_num_value_heads": 8}, "formats": gguf_hybrids.mixed}),
+        ("qwen3_5_text", {"attention__recurrent_layers": [True, True, True, False]}),
+        ("qwen3_next", {"earlier": True, "formats": gguf_hybrids.mixed}),
+        ("qwen3_5_moe_text", {"fused": True}),
+        ("qwen3_5_text", {"sizes": {"rope_parameters": STRETCHED}, **IN_FILES}),
+    ],
+    ids=str,
+)
+def test_llama_cpp_computes_the_same_of_gated_delta_nets(tmp_path, served, family, options):
+    options = dict(options)
+    model = gguf_hybrids.made(family, scale=0.5, **options.pop("sizes", {}))
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)
+    formats = options.pop("formats", lambda name: None)
+    metadata = {"tokenizer__ggml__pre": "gpt-2"} | options
+    path = gguf_hybrids.write_hybrid(tmp_path / "tiny.gguf", model, formats, **metadata)
+    compare(served(path), model, LENGTHS, ALLOWED if formats is gguf_hybrids.mixed else CLOSE)
+
+
+def compare(server, model, lengths, allowed=ALLOWED):
     for length in lengths:
         theirs = probabilities(server, IDS[:length])
         with torch.inference_mode():
             ours = torch.log_softmax(model(IDS[None, :length]).logits[0, -1].float(), dim=-1)
         assert len(theirs) == MOST
-        assert max(abs(float(ours[token]) - theirs[token]) for token in theirs) < ALLOWED
+        assert max(abs(float(ours[token]) - theirs[token]) for token in theirs) < allowed

@@ -111,6 +111,7 @@ class NativeRecurrence:
     key_dim: int = 0
     value_dim: int = 0
     together: int = 0
+    tiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -556,6 +557,7 @@ def recurrence_struct(recurrence: NativeRecurrence) -> Recurrence:
             for name in ("key_heads", "value_heads", "key_dim", "value_dim", "channels", "together")
         },
         taps=len(own.taps),
+        tiled=own.tiled,
         rates=Matrix() if own.rates is None else matrix_of(own.rates),
         norm=norm_struct(own.norm),
         tap=address_of(own.taps),

@@ -75,6 +75,7 @@ struct Recurrence {  // in place of an attention; see `recurrence.h`
   int32_t key_heads, value_heads, key_dim, value_dim;  // no heads: a short convolution between two gates
   int32_t channels, taps;     // numbers of a row that are convolved, and rows that a convolution reads
   int32_t together;           // numbers that the norm of a Mamba2 takes together
+  int32_t tiled;              // value head h has the key head h % key_heads; else those of a key head lie together
   Matrix rates;               // BF16 (2 value_heads, hidden): rates, and behind them what decays are computed from; of a
                               // Mamba2 (value_heads, hidden)
   Norm norm;                  // of what heads give; of a Mamba2 with weights of its own for each number of a row

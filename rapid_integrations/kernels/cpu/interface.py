@@ -94,7 +94,7 @@ class Recurrence(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("key_heads", "value_heads", "key_dim", "value_dim")),
-        *((name, ctypes.c_int32) for name in ("channels", "taps", "together")),
+        *((name, ctypes.c_int32) for name in ("channels", "taps", "together", "tiled")),
         ("rates", Matrix),
         ("norm", Norm),
         *((name, ctypes.c_void_p) for name in ("tap", "tap_bias", "decay", "bias", "skip")),

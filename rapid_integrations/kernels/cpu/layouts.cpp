@@ -46,9 +46,9 @@ std::string layouts() {
          FIELD(Latent, query) + FIELD(Latent, latent) + FIELD(Latent, query_up) + FIELD(Latent, keys) + FIELD(Latent, values) +
 
          WHOLE(Recurrence) + FIELD(Recurrence, key_heads) + FIELD(Recurrence, value_heads) + FIELD(Recurrence, key_dim) +
-         FIELD(Recurrence, value_dim) + FIELD(Recurrence, channels) + FIELD(Recurrence, taps) + FIELD(Recurrence, together) + FIELD(Recurrence, rates) +
-         FIELD(Recurrence, norm) + FIELD(Recurrence, tap) + FIELD(Recurrence, tap_bias) + FIELD(Recurrence, decay) +
-         FIELD(Recurrence, bias) + FIELD(Recurrence, skip) +
+         FIELD(Recurrence, value_dim) + FIELD(Recurrence, channels) + FIELD(Recurrence, taps) + FIELD(Recurrence, together) +
+         FIELD(Recurrence, tiled) + FIELD(Recurrence, rates) + FIELD(Recurrence, norm) + FIELD(Recurrence, tap) +
+         FIELD(Recurrence, tap_bias) + FIELD(Recurrence, decay) + FIELD(Recurrence, bias) + FIELD(Recurrence, skip) +
 
          WHOLE(LayerInput) + FIELD(LayerInput, gate) + FIELD(LayerInput, projection) + FIELD(LayerInput, norm) +
          FIELD(LayerInput, activation) +

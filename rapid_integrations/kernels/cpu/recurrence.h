@@ -119,7 +119,8 @@ inline void change(const float* from, float kept, const float* k, const float* a
 template <class Give>
 void recur(const Recurrence& r, int head, const float* before, const float* record, int count, const float* state, float* into,
            int settled, float* space, const Give& give) {
-  const int K = r.key_dim, V = r.value_dim, key_head = head / (r.value_heads / r.key_heads);
+  const int K = r.key_dim, V = r.value_dim;
+  const int key_head = r.tiled ? head % r.key_heads : head / (r.value_heads / r.key_heads);
   const int keys = r.key_heads * K, C = r.channels;
   float *const matrix = space, *const q = matrix + matrix_floats(r), *const k = q + K;
   float *const v = k + K, *const found = v + V, *const out = found + V;

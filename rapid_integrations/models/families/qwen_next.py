@@ -21,7 +21,7 @@ from rapid_integrations.models.families.parts import decoder, gated_mlp, rms_nor
 
 
 def describe(model: Any) -> Decoder:
-    """Describe a model."""
+    """Describe a model. One of a GGUF file has modules for parts of matrices, see `gguf.hybrids`."""
     config, base = model.config, model.base_model
     layers = []
     for each in base.layers:
@@ -33,9 +33,11 @@ def describe(model: Any) -> Decoder:
 
 
 def _attention(module: Any) -> Attention:
-    # Each head's query has a gate behind it.
-    heads = torch.arange(module.q_proj.out_features, device="cpu").view(-1, 2, module.head_dim)
-    queries, gates = (RowsOf(module.q_proj, heads[:, part].flatten()) for part in (0, 1))
+    queries: Any = module.q_proj
+    gates: Any = getattr(module, "gate_proj", None)
+    if gates is None:  # each head's query has its gate behind it
+        heads = torch.arange(module.q_proj.out_features, device="cpu").view(-1, 2, module.head_dim)
+        queries, gates = (RowsOf(module.q_proj, heads[:, part].flatten()) for part in (0, 1))
     return Attention(
         qkv=(queries, module.k_proj, module.v_proj, gates),
         out=module.o_proj,
@@ -69,6 +71,7 @@ def _recurrence(module: Any) -> Recurrence:
         decay=module.A_log,
         bias=module.dt_bias,
         norm=rms_norm(module.norm),
+        tiled=getattr(module, "tiled", False),
     )
 
 

@@ -51,6 +51,7 @@ class Architecture:
         partial: whether only a part of each head may be rotated.
         norm_offset: what llama.cpp's converter has added to the weights of norms.
         long_rope: whether the angles of some of its models follow the length of the text.
+        hybrid: whether some layers are gated delta nets; see `hybrids`.
         by_transformers: whether transformers reads all that a file says, so that it may dequantise the file.
     """
 
@@ -67,6 +68,7 @@ class Architecture:
     partial: bool = False
     norm_offset: float = 0.0
     long_rope: bool = False
+    hybrid: bool = False
     by_transformers: bool = False
 
     def configuration(self, header: GgufHeader, tensors: Tensors) -> dict[str, Any] | None:

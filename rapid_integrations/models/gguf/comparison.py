@@ -10,6 +10,7 @@ families compute the same.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from rapid_integrations.errors import ModelLoadError, NotANumberError, Unsupport
 from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import StoredBlocks
 from rapid_integrations.models.decoder_lm import DecoderLM
-from rapid_integrations.models.gguf import plain_pass
+from rapid_integrations.models.gguf import hybrids, plain_pass
 from rapid_integrations.models.skeleton import Skeleton, shape_of
 from rapid_integrations.models.stored_model import model_on_no_device, stored_model
 
@@ -50,6 +51,7 @@ def transformers_model(config: Mapping[str, Any], skeleton: Any, dtype: torch.dt
             time.
     """
     model = model_on_no_device(config, dtype)
+    weights = {}
     for name, module in skeleton.named_modules():
         stored = getattr(module, "stored", None)
         for kind, parameter in module.named_parameters(recurse=False):
@@ -58,7 +60,11 @@ def transformers_model(config: Mapping[str, Any], skeleton: Any, dtype: torch.dt
                 held = stored.dense() if exact else stored.rounded()
             elif (stack := getattr(module, "stacks", {}).get(kind)) is not None:
                 held = stack.numbers(exact=exact)
-            setattr(model.get_submodule(name), kind, torch.nn.Parameter(held.to(dtype, copy=True), requires_grad=False))
+            weights[f"{name}.{kind}"] = held.to(dtype, copy=True)
+    for name, weight in (hybrids.whole(config, weights) if hybrids.is_hybrid(config) else weights).items():
+        owner, _, kind = name.rpartition(".")
+        setattr(model.get_submodule(owner), kind, torch.nn.Parameter(weight, requires_grad=False))
+    for name, module in skeleton.named_modules():
         for kind, held in module.named_buffers(recurse=False):
             if kind in model.get_submodule(name)._buffers:
                 model.get_submodule(name)._buffers[kind] = held.clone()
@@ -76,6 +82,8 @@ def model_of(config: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
     shape = shape_of(config)
     if shape is not None:
         return Skeleton(shape[0], weights, tied=shape[1]).to(torch.bfloat16)
+    if hybrids.is_hybrid(config):
+        return hybrids.hybrid_model(config, weights, torch.bfloat16)
     return stored_model(config, weights, torch.bfloat16)
 
 
@@ -132,7 +140,13 @@ def _on_one_thread() -> Iterator[None]:
 def _eager(model: Any, ids: Tensor) -> Tensor:
     """Return the logits (T, V) of tokens, by transformers' eager attention."""
     model.set_attn_implementation("eager")
-    logits: Tensor = model(input_ids=ids[None], use_cache=False).logits[0].float()
+    advice = logging.getLogger("transformers.integrations.hub_kernels")  # faster kernels, for one pass
+    level = advice.level
+    advice.setLevel(logging.ERROR)
+    try:
+        logits: Tensor = model(input_ids=ids[None], use_cache=False).logits[0].float()
+    finally:
+        advice.setLevel(level)
     return logits
 
 
@@ -166,10 +180,13 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
         else:
             outer[name] = weight
     kinds: dict[tuple[str, ...], int] = {}
+    firsts: dict[tuple[str, ...], int] = {}  # a file may have more mixtures of formats than are compared
     for index, layer in sorted(by_layer.items()):
         formats = (f"{part}: {_format(weight)}" for part, weight in sorted(layer.items()))
-        kinds.setdefault((*(str(each[index]) for each in kinds_of_layers.values()), *formats), index)
-    taken = sorted(kinds.values())[:_MOST_LAYERS]
+        computed = tuple(str(each[index]) for each in kinds_of_layers.values())
+        kinds.setdefault((*computed, *formats), index)
+        firsts.setdefault(computed, index)
+    taken = sorted(sorted(kinds.values(), key=lambda index: (index not in firsts.values(), index))[:_MOST_LAYERS])
     experts = _experts_of(config)
     some = {
         f"{_LAYER}{n}.{part}": _first_experts(part, weight, experts) if experts else weight

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rapid_integrations.models.gguf import experts_config, families
+from rapid_integrations.models.gguf import experts_config, families, hybrids
 from rapid_integrations.models.gguf.architecture import OUTER, Architecture
 from rapid_integrations.models.gguf.experts import STACKS, experts_of_layer
 from rapid_integrations.models.gguf.header import GgufHeader
@@ -73,7 +73,8 @@ def weights_of(
     """Return the weights by transformers' names, or None if a tensor is unknown, or missing in layers without experts.
 
     A matrix in blocks that the kernels compute with is a `StoredBlocks`, those of all experts are a `StoredStack`, any
-    other tensor is a `Tensor` in `dtype`. Stacks are (N, O, K).
+    other tensor is a `Tensor` in `dtype`. Stacks are (N, O, K). In blocks, models with gated delta nets have the
+    names of `hybrids.split`.
 
     Args:
         tensors: of the files.
@@ -83,9 +84,12 @@ def weights_of(
     """
     of_all = (*families.ARCHITECTURES.values(), *experts_config.ARCHITECTURES.values())
     architecture = next(each for each in of_all if each.model_type == config["model_type"])
+    predicts = bool(architecture.experts) or architecture.hybrid
     weights: dict[str, Any] = {}
     for name in tensors.names():
         stem, _, kind = name.rpartition(".")
+        if architecture.hybrid and kind == "ssm_a":  # it has no further name
+            stem, kind = name, "weight"
         if name == FACTORS or (architecture.long_rope and name in LONG_FACTORS):
             continue
         if kind not in ("weight", "bias"):
@@ -98,10 +102,22 @@ def weights_of(
         if first != "blk" or not number.isdecimal():
             return None
         layer = f"model.layers.{int(number)}."
-        if architecture.experts and int(number) >= config["num_hidden_layers"]:  # it predicts further tokens
+        if predicts and int(number) >= config["num_hidden_layers"]:  # it predicts further tokens
+            continue
+        if (
+            architecture.hybrid
+            and (found := hybrids.part_of_layer(tensors, name, config, dtype, in_blocks)) is not None
+        ):
+            named = {f"{layer}{own}": weight for own, weight in found.items()}
+            if named.keys() & weights.keys():  # a file has one form of a matrix, not two
+                return None
+            weights |= named
             continue
         if architecture.experts and part in STACKS:
-            weights |= experts_of_layer(tensors, stem, kind, f"{layer}{architecture.experts}", dtype, in_blocks)
+            named = experts_of_layer(tensors, stem, kind, f"{layer}{architecture.experts}", dtype, in_blocks)
+            if named.keys() & weights.keys():
+                return None
+            weights |= named
             continue
         one = architecture.names.get(f"{part}.{kind}")
         own = one or architecture.names.get(part)
@@ -117,6 +133,8 @@ def weights_of(
         found = _read(tensors, name, architecture, dtype, in_blocks and not plain, order)
         target = f"{layer}{own}" if one else f"{layer}{own}.{kind}"
         weights[target] = found[None] if own.endswith("shared_expert_gate") and found.ndim == 1 else found
+    if architecture.hybrid:  # layers differ, so the names are compared where the model is built
+        return weights if in_blocks else hybrids.whole(config, weights)
     if not architecture.experts and weights.keys() != architecture.names_of_all_weights(config):
         return None
     return weights

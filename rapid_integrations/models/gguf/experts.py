@@ -1,7 +1,7 @@
 """The experts of a layer in a GGUF file.
 
 A file has one tensor for the gates of all experts of a layer, one for what stands beside the gates, and one for what
-lies behind both.
+lies behind both. Some have the first two in one, the gates of an expert before what stands beside them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.gguf.tensors import MappedTensors
 
-STACKS = frozenset({"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"})
+STACKS = frozenset({"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps", "ffn_gate_up_exps"})
 """What a file calls the parts of a layer that hold experts."""
 
 
@@ -34,10 +34,10 @@ def experts_of_layer(
     """
     if stem.endswith("ffn_up_exps"):
         return {}
-    down = stem.endswith("ffn_down_exps")
-    names = [f"{stem}.{kind}"] if down else [f"{stem}.{kind}", f"{stem.replace('_gate_', '_up_')}.{kind}"]
+    down, one = stem.endswith("ffn_down_exps"), stem.endswith("ffn_gate_up_exps")
+    names = [f"{stem}.{kind}"] if down or one else [f"{stem}.{kind}", f"{stem.replace('_gate_', '_up_')}.{kind}"]
     target = f"{experts}.{'down_proj' if down else 'gate_up_proj'}"
-    if kind == "bias":
+    if kind == "bias" and not one:
         biases = [tensors.numbers(name, dtype) for name in names]
         # GPT-OSS, the only family with biases, has those of gates and of what stands beside them in turn.
         return {f"{target}_bias": biases[0] if down else torch.stack(biases, dim=2).flatten(1)}

@@ -5,8 +5,10 @@ A family is one function and one entry of `ARCHITECTURES`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from rapid_integrations.models.gguf import hybrids
 from rapid_integrations.models.gguf.architecture import (
     GRANITE_FACTORS,
     HEAD_NORMS,
@@ -102,8 +104,41 @@ def _granite(told: Told, tensors: Tensors) -> dict[str, Any] | None:
     } | granite_factors(told)
 
 
+def _qwen3_next(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return _with_shared(told) | hybrids.numbers_of(told, sections=False)
+
+
+def _qwen35(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return _with_shared(told) | hybrids.numbers_of(told, sections=True)
+
+
+def _with_shared(told: Told) -> dict[str, Any]:
+    shared = told["expert_shared_feed_forward_length"]
+    own = {"num_experts": told["expert_count"], "norm_topk_prob": True, "shared_expert_intermediate_size": shared}
+    inner = told["expert_feed_forward_length"]
+    return own | {"moe_intermediate_size": inner, "intermediate_size": told.get("feed_forward_length", inner)}
+
+
 def _shared(module: str) -> dict[str, str]:
     return {f"ffn_{part}_shexp": f"mlp.{module}.{part}_proj" for part in ("gate", "up", "down")}
+
+
+_SHARED_EXPERT = _shared("shared_expert") | {"ffn_gate_inp_shexp": "mlp.shared_expert_gate"}
+
+
+def _hybrid(class_name: str, model_type: str, own: Callable[[Told, Tensors], dict[str, Any]]) -> Architecture:
+    return Architecture(
+        class_name,
+        model_type,
+        own,
+        hybrids.NAMES | _SHARED_EXPERT | {"ffn_gate_inp": "mlp.gate"},
+        plain=hybrids.PLAIN | {"mlp.gate", "mlp.shared_expert_gate"},
+        experts=_EXPERTS,
+        keys=hybrids.KEYS | {"expert_shared_feed_forward_length"},
+        partial=True,
+        norm_offset=1.0,
+        hybrid=True,
+    )
 
 
 ARCHITECTURES = {
@@ -114,7 +149,7 @@ ARCHITECTURES = {
         "Qwen2MoeForCausalLM",
         "qwen2_moe",
         _qwen2,
-        _GATE | _shared("shared_expert") | {"ffn_gate_inp_shexp": "mlp.shared_expert_gate"},
+        _GATE | _SHARED_EXPERT,
         plain=frozenset({"mlp.gate", "mlp.shared_expert_gate"}),
         experts=_EXPERTS,
         keys=frozenset({"expert_shared_feed_forward_length"}),
@@ -161,5 +196,7 @@ ARCHITECTURES = {
         keys=GRANITE_FACTORS,
         interleaved=True,
     ),
+    "qwen3next": _hybrid("Qwen3NextForCausalLM", "qwen3_next", _qwen3_next),
+    "qwen35moe": _hybrid("Qwen3_5MoeForCausalLM", "qwen3_5_moe_text", _qwen35),
 }
 """By the names that GGUF gives them. A file of "llama" is one of Mixtral if it says how many experts there are."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rapid_integrations.models.gguf import hybrids
 from rapid_integrations.models.gguf.architecture import (
     ATTENTION,
     GRANITE_FACTORS,
@@ -157,6 +158,10 @@ def _glm4(told: Told, tensors: Tensors) -> dict[str, Any]:
     return {"attention_bias": "blk.0.attn_q.bias" in tensors}
 
 
+def _qwen35(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return hybrids.numbers_of(told, sections=True)
+
+
 def _whole_heads(told: Told) -> dict[str, Any]:
     """Return nothing, if the heads' width is the one that a class without a setting for it has.
 
@@ -228,6 +233,17 @@ ARCHITECTURES = {
         | {"attn_norm": "input_layernorm", "post_attention_norm": "post_self_attn_layernorm"}
         | {"ffn_norm": "post_attention_layernorm", "post_ffw_norm": "post_mlp_layernorm"},
         partial=True,
+    ),
+    "qwen35": Architecture(
+        "Qwen3_5ForCausalLM",
+        "qwen3_5_text",
+        _qwen35,
+        hybrids.NAMES | MLP,
+        plain=hybrids.PLAIN,
+        keys=hybrids.KEYS,
+        partial=True,
+        norm_offset=1.0,
+        hybrid=True,
     ),
 }
 """By the names that GGUF gives them."""

@@ -23,7 +23,7 @@ _RECURRENT = (
     "plamo",
     "kimi-linear",
 )
-_RECURRENT_READ = ("mamba", "lfm2")  # of these, those whose tensors transformers turns into its own
+_RECURRENT_READ = ("mamba", "lfm2", "qwen3next", "qwen35", "qwen35moe")  # of these, those that are read
 _DIFFUSED = ("dream", "llada")
 
 
@@ -66,7 +66,7 @@ def refuse_gguf(header: GgufHeader) -> None:
     if architecture.startswith(_RECURRENT) and architecture not in _RECURRENT_READ:
         raise UnsupportedModelError(
             f"{path} has layers with recurrent state ({architecture}), whose tensors have other forms in GGUF files "
-            f"than in models; of such files only those of {' and '.join(_RECURRENT_READ)} are read. Take the model's "
+            f"than in models; of such files only those of {', '.join(_RECURRENT_READ)} are read. Take the model's "
             "safetensors; `rapid models check` says whether its family runs"
         )
     if architecture == "gemma4" and header.metadata.get("gemma4.expert_count"):

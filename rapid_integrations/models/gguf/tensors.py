@@ -24,10 +24,12 @@ class MappedTensors:
         headers: of its files.
 
     Attributes:
+        path: of the first file, for messages.
         tensors: what the headers say of each tensor, by its name.
     """
 
     def __init__(self, headers: Sequence[GgufHeader]) -> None:
+        self.path = headers[0].path
         self.tensors: dict[str, GgufTensor] = {}
         self._places: dict[str, tuple[mmap.mmap, int]] = {}
         for header in headers:
