@@ -3,14 +3,14 @@
 import pytest
 
 from tests.toys.embedding_model import save_tiny_embedder
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.models import SHALLOW, byte_tokenizer, tiny_model, words
 from tests.toys.thinking import switched_model, switched_tokenizer
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    tiny_model("llama", 0, max_position_embeddings=8192).save_pretrained(folder / "model")
+    tiny_model("llama", 0, max_position_embeddings=8192, **SHALLOW).save_pretrained(folder / "model")
     byte_tokenizer().save_pretrained(folder / "model")
     switched_model().save_pretrained(folder / "switched")
     switched_tokenizer().save_pretrained(folder / "switched")

@@ -61,7 +61,7 @@ def automatic_eta(
         return math.fsum((h_x - q_x) * s_x for h_x, q_x, s_x in zip(p_hat, q, shift, strict=True))
 
     low, high, end = 0.0, 50.0, 0.01 * slope(0.0)
-    for _ in range(60):
+    for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < end else (low, middle)
     distance = math.fsum(abs(p_x - q_x) for p_x, q_x in zip(p, q, strict=True)) / 2
