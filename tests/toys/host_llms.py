@@ -9,8 +9,8 @@ import llama_index_rapid
 from rapid_integrations import CompressionConfig
 from rapid_integrations.engine.loaded_engines import LOADED_ENGINES
 from tests.toys.embedder import HashEmbedder
-from tests.toys.light_model import light_engine
-from tests.toys.models import SHALLOW, byte_tokenizer, tiny_model
+from tests.toys.light_model import light_engine, light_weights
+from tests.toys.models import byte_tokenizer
 
 SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
 HOSTS = [llama_index_rapid.RapidLLM, langchain_rapid.RapidLLM, langchain_rapid.ChatRapid]
@@ -28,7 +28,7 @@ def registry():
 def folder(tmp_path_factory):
     """A model and its tokenizer, as `save_pretrained` leaves them."""
     path = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_model("llama", 0, **SHALLOW).save_pretrained(path)
+    light_weights().save_pretrained(path)
     byte_tokenizer().save_pretrained(path)
     return path
 
