@@ -11,8 +11,8 @@ DOCUMENT = words(1, 120)
 PROMPT = Prompt.from_context(DOCUMENT, "which words?")
 
 
-def engine(**options):
+def engine(config=None, **options):
     settings = {"embedder": HashEmbedder(), "compression": SMALL, "sampling": SHORT, **options}
     if "drafter_model" in settings:
         return RapidEngine.from_models(tiny_model("llama", 0), byte_tokenizer(), **settings)
-    return light_engine(**settings)
+    return light_engine(config=config, **settings)
