@@ -12,7 +12,8 @@ from tests.toys.thinking import switched_model, switched_tokenizer
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    light_weights(max_position_embeddings=8192).save_pretrained(folder / "model")
+    # Its answer goes on for thousands of tokens, so there is time to stop it.
+    light_weights(4, max_position_embeddings=8192).save_pretrained(folder / "model")
     byte_tokenizer().save_pretrained(folder / "model")
     switched_model().save_pretrained(folder / "switched")
     switched_tokenizer().save_pretrained(folder / "switched")
