@@ -7,7 +7,6 @@ import torch
 
 from rapid_integrations.sampling import Law, Randomness, TorchOps, verify
 from rapid_integrations.sampling.rows import TorchRows
-from tests.toys.budget import examples
 from tests.toys.fake_gpu import HostWaitsError, fake_gpu
 
 ROWS = TorchRows()
@@ -68,7 +67,7 @@ def test_a_law_of_each_row(law):
 def test_rounds_end_as_the_hosts_do(law, drawn):
     generator = torch.Generator().manual_seed(2)
     seen = set()
-    for seed in range(max(50, examples(130))):
+    for seed in range(130):
         width, count = (
             int(torch.randint(2, 9, (), generator=generator)),
             int(torch.randint(0, 6, (), generator=generator)),
