@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import pytest
 
-from tests.toys.budget import left_for_the_night
+from tests.toys.budget import by_day, left_for_the_night
 from tests.toys.children import Children
 
 # A shell starts what runs in its background with Ctrl-C ignored. Tests of Ctrl-C, and the children that they start,
@@ -75,8 +75,32 @@ def pytest_collection_modifyitems(items):
                 place += met.setdefault(repr(value), len(met))
             if left_for_the_night(place, *turn.args):
                 item.add_marker(pytest.mark.slow)
+    leave_combinations_for_the_night(items)
     yield  # what the markers leave out is gone
     items.sort(key=lambda item: item.get_closest_marker("process") is None)  # otherwise in their order
+
+
+def leave_combinations_for_the_night(items):
+    """Mark combinations of a test with `pairs` or `once` that are not needed by day."""
+    tests = defaultdict(list)
+    for item in items:
+        for name, together in (("pairs", 2), ("once", 1)):
+            if item.get_closest_marker(name) is not None and item.get_closest_marker("slow") is None:
+                tests[item.parent, item.originalname, together].append(item)
+    for (*_, together), cases in tests.items():
+        kept = by_day(map(_values, cases), together)
+        for place in set(range(len(cases))).difference(kept):
+            cases[place].add_marker(pytest.mark.slow)
+
+
+def _values(item):
+    """Return the values of a test's parameters; those that one `parametrize` gives together are one."""
+    given = {name: repr(value) for name, value in item.callspec.params.items()}
+    joined = []
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0]
+        joined.append(tuple(given.pop(name.strip()) for name in names))
+    return (*joined, *given.values())  # those of fixtures, each by itself
 
 
 @pytest.fixture(scope="session", autouse=True)

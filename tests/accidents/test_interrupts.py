@@ -7,12 +7,12 @@ import sys
 import time
 
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.__main__ import INTERRUPTED
 from rapid_integrations.adapters import progress_view as terminal
 from rapid_integrations.cli.app import app
 from tests.toys.cli_folder import folder  # noqa: F401 (a fixture)
+from tests.toys.command_line import CliRunner
 
 ASK = ["ask", "document.md", "-q", "where is the cat?", "--target", "./model", "--embedder", "./embedder"]
 OPTIONS = ["--dtype", "float32", "--max-new-tokens", "300", "--prefix-cache-dir", "./prefixes"]

@@ -14,21 +14,20 @@ import weakref
 import psutil
 import pytest
 
-from rapid_integrations import CompressionConfig, RapidEngine
+from rapid_integrations import CompressionConfig
 from rapid_integrations.cache import KVCache
 from rapid_integrations.cache.segments import Buffers
 from tests.accidents.mixed_requests import OUTCOMES, one_request
 from tests.toys.embedder import HashEmbedder
 from tests.toys.leaks import settled, threads
-from tests.toys.models import byte_tokenizer, tiny_model
+from tests.toys.light_model import light_engine
 
 BUDGET = 4_000_000  # of kept prefixes
 
 
 def engine(**options):
-    return RapidEngine.from_models(
-        tiny_model("llama", 0, max_position_embeddings=4096),
-        byte_tokenizer(),
+    return light_engine(
+        config={"max_position_embeddings": 4096},
         embedder=HashEmbedder(),
         compression=CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2),
         **{"prefix_cache_bytes": BUDGET, **options},

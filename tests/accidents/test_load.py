@@ -13,7 +13,8 @@ import pytest
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams
 from tests.toys.embedder import HashEmbedder
 from tests.toys.leaks import settled, threads
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.light_model import light_engine
+from tests.toys.models import words
 from tests.toys.repository import ROOT
 
 CALLERS, DOCUMENTS, AT_ONCE = 50, 10, 3
@@ -214,12 +215,10 @@ def assert_served(make, documents, new_tokens, folder, kept_caches, seed):
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_fifty_callers_on_tiny_models(seed, tmp_path, caches):  # noqa: F811
     def make(**options):
-        return RapidEngine.from_models(
-            tiny_model("llama", 0),
-            byte_tokenizer(),
+        return light_engine(
             embedder=HashEmbedder(),
             compression=CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2),
-            **{"prefix_cache_bytes": 4_000_000, **options},
+            **{"prefix_cache_bytes": 2_000_000, **options},
         )
 
     documents = [words(number, 90) for number in range(DOCUMENTS)]

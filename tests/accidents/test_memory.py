@@ -63,7 +63,7 @@ def test_the_error_is_clear_and_everything_is_free_while_it_is_handled(
     call,
     kind,
 ):
-    with engine() as running:
+    with engine({"num_hidden_layers": 2}) as running:  # each has two buffers
         expected = running.generate(PROMPT).token_ids
         running.clear_prefix_cache()
         gc.collect()

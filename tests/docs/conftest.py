@@ -11,7 +11,8 @@ from rapid_integrations.compression import default_compressor
 from tests.toys.chat_templates import QWEN3, QWEN25
 from tests.toys.document_files import docx, paragraph, pdf
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import SHALLOW, byte_tokenizer, tiny_model, words
+from tests.toys.light_model import light_engine, light_model
+from tests.toys.models import byte_tokenizer, words
 from tests.toys.office_files import line, pptx, shape
 
 LOADING = inspect.signature(RapidEngine.from_pretrained).parameters.keys() - {"options"}
@@ -31,13 +32,10 @@ def tiny_models(monkeypatch):
             **{name: value for name, value in options.items() if name != "embedder"},
         }
         if not isinstance(drafter, str | None):  # a drafter on another machine
-            return RapidEngine.from_models(
-                tiny_model("llama", 0, **SHALLOW), byte_tokenizer(), drafter_model=drafter, **settings
-            )
-        model = tiny_model("llama", 0, max_position_embeddings=8192, vocab_size=262, **SHALLOW)
+            return RapidEngine(light_model(), drafter, **settings)
         template = QWEN3 if "Qwen3" in str(target) else QWEN25
         tokenizer = byte_tokenizer(chat_template=template, extra_tokens=("<tool_call>", "</tool_call>"))
-        return RapidEngine.from_models(model, tokenizer, **settings)
+        return light_engine(tokenizer=tokenizer, config={"max_position_embeddings": 8192}, **settings)
 
     monkeypatch.setattr(RapidEngine, "from_pretrained", classmethod(from_pretrained))
     monkeypatch.setattr(default_compressor.packaged, "pull", lambda name, report=None: name)

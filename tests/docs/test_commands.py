@@ -5,10 +5,10 @@ import re
 import shlex
 
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
 from tests.docs.pages import LOG, PAGES
+from tests.toys.command_line import CliRunner
 from tests.toys.repository import ROOT
 
 COMMAND = re.compile(

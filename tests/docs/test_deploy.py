@@ -5,9 +5,9 @@ import shutil
 import subprocess
 
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
+from tests.toys.command_line import CliRunner
 from tests.toys.repository import ROOT
 
 DEPLOY = ROOT / "deploy"

@@ -13,6 +13,7 @@ from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ConfigurationError, ModelLoadError, PromptError
 from rapid_integrations.models import isolated
 from rapid_integrations.models.loader import load, wrap
+from tests.toys.budget import BUDGET
 from tests.toys.gguf_file import write_gguf
 from tests.toys.model_folder import change
 from tests.toys.models import CHATML, byte_tokenizer, tiny_model
@@ -275,9 +276,10 @@ def test_templates_that_write_nothing_or_fail(template, words):
 
 def test_long_conversations_render():
     """The bound on steps is far from what real templates need."""
+    turns = 5_000 if BUDGET == "nightly" else 2_000
     with RapidEngine.from_models(tiny_model("llama", 1), byte_tokenizer()) as engine:
-        messages = [{"role": role, "content": "x"} for _ in range(5_000) for role in ("user", "assistant")]
-        assert engine.count_tokens([*messages, {"role": "user", "content": "y"}]) > 100_000
+        messages = [{"role": role, "content": "x"} for _ in range(turns) for role in ("user", "assistant")]
+        assert engine.count_tokens([*messages, {"role": "user", "content": "y"}]) > 20 * turns
 
 
 # --- GGUF metadata ----------------------------------------------------------------------------------------------------
@@ -301,7 +303,8 @@ def gguf_file(tmp_path):
     ("key", "value", "words"),
     [
         ("qwen2__block_count", 10_000_000, "num_hidden_layers = 10000000"),
-        ("qwen2__block_count", 9_000, "layers"),
+        ("qwen2__block_count", 90, "layers"),
+        pytest.param("qwen2__block_count", 9_000, "layers", marks=pytest.mark.slow),  # built first, without weights
         ("qwen2__embedding_length", 65_536, "numbers, but its files hold"),
         ("qwen2__context_length", 0, "max_position_embeddings = 0"),
         ("qwen2__attention__head_count", 0, "num_attention_heads = 0"),

@@ -17,6 +17,7 @@ from tests.hosts.puppet import puppet_engine, writing
 TEXTS = ["", "plain words", "héllo 漢字 🎉 \u200d", "\x00\x1f  a  b \t\n\n", "word " * 300]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("chat", [False, True])
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_puppet_says_any_text(text, chat):

@@ -42,6 +42,7 @@ def tokens(stream, cached=0):
     return [token for piece in pieces for token in piece.token_ids]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("sampling", WAYS_TO_SAMPLE)
 @pytest.mark.parametrize("kv_dtype", [None, "int8"])
 def test_company_shared_documents_and_restarts_change_no_answer(tmp_path, kv_dtype, sampling):

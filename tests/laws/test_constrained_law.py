@@ -29,7 +29,7 @@ from tests.toys.requests import ToyRequest
 GUESSES = [("none", 1), ("drafter", 1), ("drafter", 2), ("drafter", 3), ("prompt_lookup", 2), (Oracle, 2)]
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.pairs
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(str(value) for value in settings.values()))
 @pytest.mark.parametrize(("proposer", "length"), GUESSES)
 @pytest.mark.parametrize("kind", ["target", "augmented"])
@@ -84,7 +84,7 @@ def test_the_published_rule_stays_within_the_constraint(length):
         assert all(token in rule(output[:place]) for place, token in enumerate(output))
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.pairs
 @pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none", Oracle])
 @pytest.mark.parametrize("kind", ["target", "augmented", "paper"])

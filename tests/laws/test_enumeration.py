@@ -57,7 +57,7 @@ def test_the_output_follows_the_law(kind, proposer, length, settings):
     assert deviation(toy) < TOLERANCE
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.pairs
 @pytest.mark.parametrize("ops", processor_ops(), ids=name_of)
 @pytest.mark.parametrize("settings", SETTINGS[:4], ids=str)
 @pytest.mark.parametrize(("proposer", "length"), [("drafter", 2), ("prompt_lookup", 2)])
@@ -88,6 +88,7 @@ def test_a_strength_that_follows_both_distributions_is_still_a_law(settings, pro
         assert total_variation(toy.expected(), toy.expected(replace(law, eta=eta))) > 1e-3
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("settings", SETTINGS[:3], ids=str)
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 def test_a_hybrid_over_a_model_that_only_proposes(kind, settings):
@@ -134,6 +135,7 @@ def test_three_tokens_of_the_drafter(kind, settings):
     assert deviation(toy) < TOLERANCE
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 @pytest.mark.parametrize("cut", [{"top_k": 2}, {"min_p": 0.3}, {"top_k": 3, "top_p": 0.9, "min_p": 0.1}], ids=str)
 def test_other_truncations_in_a_wider_vocabulary(kind, cut):
@@ -271,7 +273,7 @@ def test_the_published_rule_follows_neither_p_nor_p_hat(length):
 # --- greedy ------------------------------------------------------------
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.pairs
 @pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "none", "draft_lm", "hybrid"])
 @pytest.mark.parametrize("kind", ["target", "augmented"])

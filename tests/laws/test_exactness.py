@@ -13,7 +13,7 @@ from rapid_integrations.config import SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.proposal import Proposal
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.prompt import Prompt
-from tests.toys.budget import BUDGET, in_turn
+from tests.toys.budget import BUDGET, in_turn, pairs
 from tests.toys.greedy_answers import (
     DOCUMENTS,
     EOS_IDS,
@@ -47,6 +47,20 @@ MODELS = [(kind, seed) for kind in ("llama", "qwen2") for seed in range(4)] + [
 ]
 # By day two of each architecture's models, by night all.
 EACH_MODEL = [pytest.param(*each, marks=pytest.mark.slow if each[1] in (2, 3) else ()) for each in MODELS]
+PROMPTS = SHORT + DOCUMENTS
+
+
+def each_with(*ways):
+    """Return questions to each model, and how it is to answer them: by day each two of the three meet, at night all."""
+    asked = {model: [] for model in MODELS}
+    models = MODELS if BUDGET == "nightly" else [(kind, seed) for kind, seed in MODELS if seed not in (2, 3)]
+    for each, prompt, way in pairs(models, range(len(PROMPTS)), ways):
+        asked[each].append((PROMPTS[prompt], way))
+    return asked
+
+
+SELF_SPECULATION = each_with(1, 4, 10, "auto")
+OTHER_WAYS = each_with(("prompt_lookup", 10), ("hybrid", 5), ("none", "auto"))
 
 
 # --- law "target": lossless -----------------------------------------------------------------------------------------
@@ -55,15 +69,13 @@ EACH_MODEL = [pytest.param(*each, marks=pytest.mark.slow if each[1] in (2, 3) el
 @pytest.mark.parametrize(("kind", "seed"), EACH_MODEL)
 def test_self_speculation_gives_what_the_model_generates(kind, seed):
     running = engine(kind, seed)
-    for number, prompt in enumerate(SHORT + DOCUMENTS, seed):
-        expected = generated(kind, seed, text_of(prompt))
-        for length in in_turn((1, 4, 10, "auto"), number):
-            answer = ask(running, prompt, "drafter", length)
-            assert_same_answer(answer, *expected)
-            if prompt in DOCUMENTS:
-                assert answer.usage.drafter_prompt_tokens < answer.usage.prompt_tokens
-            elif length != "auto":  # the same model, the same context: always right
-                assert answer.stats.acceptance_rate in (1.0, None)
+    for prompt, length in SELF_SPECULATION[kind, seed]:
+        answer = ask(running, prompt, "drafter", length)
+        assert_same_answer(answer, *generated(kind, seed, text_of(prompt)))
+        if prompt in DOCUMENTS:
+            assert answer.usage.drafter_prompt_tokens < answer.usage.prompt_tokens
+        elif length != "auto":  # the same model, the same context: always right
+            assert answer.stats.acceptance_rate in (1.0, None)
 
 
 def test_a_drafter_with_another_context_is_right_sometimes():
@@ -74,16 +86,15 @@ def test_a_drafter_with_another_context_is_right_sometimes():
 @pytest.mark.parametrize(("kind", "seed"), EACH_MODEL)
 def test_prompt_lookup_and_plain_decoding_give_what_the_model_generates(kind, seed):
     running = engine(kind, seed)
-    for number, prompt in enumerate(SHORT + DOCUMENTS, seed):
-        expected = generated(kind, seed, text_of(prompt))
-        for proposer, length in in_turn((("prompt_lookup", 10), ("hybrid", 5), ("none", "auto")), number):
-            assert_same_answer(ask(running, prompt, proposer, length), *expected)
+    for prompt, (proposer, length) in OTHER_WAYS[kind, seed]:
+        answer = ask(running, prompt, proposer, length)
+        assert_same_answer(answer, *generated(kind, seed, text_of(prompt)))
 
 
 def test_prompt_lookup_is_right_where_the_model_repeats_itself():
     # Attention that hardly matters makes a model a table of successors: it soon runs in a circle.
     accepted = 0
-    for seed in range(3):
+    for seed in range(3 if BUDGET == "nightly" else 2):
         running, plain = (tiny_model("llama", seed, num_hidden_layers=1).requires_grad_(False) for _ in range(2))
         for each in (running, plain):
             each.model.layers[0].self_attn.o_proj.weight.mul_(0.05)
@@ -219,6 +230,7 @@ def test_whatever_is_proposed_changes_nothing(monkeypatch, kind, seed, script):
                 assert answer.stats.rounds == -(-len(expected) // (length + 1))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("penalty", [0.8, 1.3])
 @pytest.mark.parametrize(("kind", "seed"), [("llama", 0), ("gemma3", 7)])
 def test_a_repetition_penalty_is_transformers(monkeypatch, kind, seed, penalty):
@@ -447,7 +459,8 @@ def test_a_penalty_on_both_models_under_the_augmented_law():
     expected = slow_answer(
         plain, plain, prepared.target_ids, prepared.drafter_ids, VOCAB_SIZE, 10.0, "mask", penalty=1.5
     )
-    for proposer, length in itertools.product(("drafter", "prompt_lookup", "hybrid", "none"), (1, 4, 10)):
+    ways = tuple(itertools.product(("drafter", "prompt_lookup", "hybrid", "none"), (1, 4, 10)))
+    for proposer, length in in_turn(ways, 0):
         answer = ask(running, DOCUMENTS[1], proposer, length, "augmented", eta=10.0, penalty=1.5)
         assert_same_answer(answer, *expected, TIE_AUGMENTED)
 

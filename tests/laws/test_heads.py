@@ -11,7 +11,7 @@ from tests.toys.engines import PROMPT, SHORT, engine
 from tests.toys.heads import eagle1, eagle3, write
 from tests.toys.models import VOCAB_SIZE, byte_tokenizer, tiny_model
 
-HIDDEN = 32
+HIDDEN, TWO_LAYERS = 32, {"num_hidden_layers": 2}
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +25,11 @@ def heads(tmp_path_factory):
     }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("law", ["target", "augmented"])
 @pytest.mark.parametrize("kind", ["eagle", "eagle3"])
 def test_greedy_answers_are_the_target_s(heads, kind, law):
-    with engine(draft_head=heads[kind]) as rapid:
+    with engine(TWO_LAYERS, draft_head=heads[kind]) as rapid:
         expected = rapid.generate(PROMPT, speculation=SpeculationConfig(law=law, proposer="none"))
         for proposer in ("draft_head", "draft_head_tree", "hybrid", "tree_hybrid", "adaptive"):
             speculation = SpeculationConfig(law=law, proposer=proposer, draft_length=3)
@@ -62,14 +63,14 @@ def test_the_head_gives_right_tokens_if_it_is_the_model_itself(tmp_path):
 def test_a_seeded_sample_does_not_depend_on_caches(heads, proposer):
     sampling = SamplingParams(max_new_tokens=12, temperature=1.0, seed=3)
     speculation = SpeculationConfig(proposer=proposer)
-    with engine(draft_head=heads["eagle3"], sampling=sampling, speculation=speculation) as rapid:
+    with engine(TWO_LAYERS, draft_head=heads["eagle3"], sampling=sampling, speculation=speculation) as rapid:
         first, second = (rapid.generate(PROMPT) for _ in range(2))
     assert second.stats.cached_prompt_tokens > 0
     assert first.token_ids == second.token_ids
 
 
 def test_two_requests_at_once(heads):
-    with engine(draft_head=heads["eagle3"]) as rapid:
+    with engine(TWO_LAYERS, draft_head=heads["eagle3"]) as rapid:
         speculation = SpeculationConfig(proposer="draft_head_tree", draft_length=3)
         alone = [rapid.generate(each, speculation=speculation).token_ids for each in ("one word", "other words")]
         streams = [rapid.stream(each, speculation=speculation) for each in ("one word", "other words")]
@@ -84,11 +85,11 @@ def test_what_is_wrong_is_said(heads, tmp_path):
     with engine() as rapid, pytest.raises(ConfigurationError, match="needs a trained head"):
         rapid.generate(PROMPT, speculation=SpeculationConfig(proposer="draft_head"))
     with pytest.raises(ModelLoadError, match="is no folder"):
-        engine(draft_head=tmp_path / "nowhere")
+        engine(TWO_LAYERS, draft_head=tmp_path / "nowhere")
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "config.json").write_text("{}")
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(ModelLoadError, match="never opened"):
-        engine(draft_head=tmp_path / "pickled")
+        engine(TWO_LAYERS, draft_head=tmp_path / "pickled")
     with pytest.raises(ConfigurationError, match="takes a folder or a name"):
-        engine(draft_head=3)
+        engine(TWO_LAYERS, draft_head=3)

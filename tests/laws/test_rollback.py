@@ -165,6 +165,7 @@ def test_an_end_of_sequence_as_the_correction_and_as_the_bonus(setting):
         assert (len(rounds), rounds[-1].finish_reason) == (1, "eos")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("place", [0, 3])
 def test_a_stop_string_inside_a_draft(setting, place):
     expected = setting.expected
@@ -175,6 +176,7 @@ def test_a_stop_string_inside_a_draft(setting, place):
     assert rounds[0].text == letters(expected[:place])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("new", [1, 2, 7])
 def test_the_last_token_that_is_wanted_inside_a_draft(setting, new):
     expected = setting.expected[:new]

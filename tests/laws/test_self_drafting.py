@@ -65,7 +65,7 @@ def off(asked):
 MAKERS = pytest.mark.parametrize("proposer", [sparse, hierarchy, skipping])
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.pairs
 @MAKERS
 @pytest.mark.parametrize("kind", ["target", "augmented"])
 @pytest.mark.parametrize("settings", SETTINGS[::3])
@@ -92,6 +92,7 @@ def test_the_output_follows_the_law_if_the_target_is_the_drafter(proposer):
 
 
 @MAKERS
+@pytest.mark.once
 @pytest.mark.parametrize("lm", [TableLM, SharedTableLM])
 def test_greedy_answers_are_the_targets_own(lm, proposer):
     for seed in range(12):

@@ -59,7 +59,7 @@ def tree(asked):
     return Branching(certain, (-1, -1, 0, 1))
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.pairs
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("proposer", ["none", "drafter", "hybrid", tree])
 @pytest.mark.parametrize(

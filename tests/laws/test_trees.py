@@ -89,6 +89,7 @@ class ChainLM(TableLM):
         raise AssertionError("a tree was read")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("reader", ["target", "drafter"])
 @pytest.mark.parametrize("draw", [certain, drawn])
 def test_a_model_that_reads_no_trees_gets_the_first_chain(draw, reader):

@@ -1,6 +1,8 @@
 """How much is tried of what has no end: RAPID_TESTS=quick, usual or nightly."""
 
+import itertools
 import os
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,6 +31,50 @@ def left_for_the_night(place, one_in):
     The place of a combination is the sum of its parameters' places: a value of one still meets several of the other.
     """
     return place % {"quick": 2 * one_in, "usual": one_in, "nightly": 1}[BUDGET] != 0
+
+
+def covering(cases, together=2):
+    """Return the places of a few cases in which the values of so many parameters meet wherever they do in any case.
+
+    Args:
+        cases: Each a tuple with one value for each parameter; equal values are the same value.
+        together: 2, so that each value of a parameter meets each value of every other one; 1, so that each is met.
+            Fewer parameters than that meet in full.
+
+    Returns:
+        Ascending places. The same cases give the same places in every process: it depends on no hash.
+    """
+    cases = [tuple(case) for case in cases]
+    open_ = [set(itertools.combinations(enumerate(case), min(together, len(case)))) for case in cases]
+    used = Counter()  # of cases that cover as much, one whose values are rare comes first: none is met all the time
+    chosen = []
+    while (most := max(map(len, open_), default=0)) > 0:
+        rarest = min(
+            (sum(used[value] for value in enumerate(cases[place])), place)
+            for place, left in enumerate(open_)
+            if len(left) == most
+        )
+        place = rarest[1]
+        chosen.append(place)
+        used.update(enumerate(cases[place]))
+        covered = open_[place]
+        open_ = [left - covered for left in open_]
+    return sorted(chosen)
+
+
+def by_day(cases, together=2):
+    """Return the places of the cases that are tried: of `covering` by day, all at night.
+
+    In a hurry each value is met once.
+    """
+    cases = list(cases)
+    return list(range(len(cases))) if BUDGET == "nightly" else covering(cases, 1 if BUDGET == "quick" else together)
+
+
+def pairs(*parameters):
+    """Return combinations with one of each parameter's values: all at night, by day a few that hold every pair."""
+    cases = list(itertools.product(*parameters))
+    return [cases[place] for place in by_day(itertools.product(*(range(len(values)) for values in parameters)))]
 
 
 # No test depends on the clock, or on what an earlier run has found; a failure prints how to repeat it.

@@ -6,10 +6,11 @@ import pytest
 
 import langchain_rapid
 import llama_index_rapid
-from rapid_integrations import CompressionConfig, RapidEngine
+from rapid_integrations import CompressionConfig
 from rapid_integrations.engine.loaded_engines import LOADED_ENGINES
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import byte_tokenizer, tiny_model
+from tests.toys.light_model import light_engine, light_weights
+from tests.toys.models import byte_tokenizer
 
 SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
 HOSTS = [llama_index_rapid.RapidLLM, langchain_rapid.RapidLLM, langchain_rapid.ChatRapid]
@@ -27,7 +28,7 @@ def registry():
 def folder(tmp_path_factory):
     """A model and its tokenizer, as `save_pretrained` leaves them."""
     path = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_model("llama", 0).save_pretrained(path)
+    light_weights().save_pretrained(path)
     byte_tokenizer().save_pretrained(path)
     return path
 
@@ -59,9 +60,7 @@ def ask(llm, prompt="hello there", **settings):
 
 @pytest.fixture
 def engine():
-    with RapidEngine.from_models(
-        tiny_model("llama", 0), byte_tokenizer(), embedder=HashEmbedder(), compression=SMALL
-    ) as built:
+    with light_engine(embedder=HashEmbedder(), compression=SMALL) as built:
         yield built
 
 

@@ -6,7 +6,8 @@ from langchain_rapid import ChatRapid, RapidLLM, capture_templates
 from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams
 from tests.toys.chat_templates import QWEN25
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import SHALLOW, byte_tokenizer, tiny_model, words
+from tests.toys.light_model import light_engine
+from tests.toys.models import byte_tokenizer, words
 
 DOCUMENT = words(1, 120)
 QUESTION = "which words are there?"
@@ -15,14 +16,13 @@ QUESTION = "which words are there?"
 def make_engine(**options):
     chat_template = options.pop("chat_template", QWEN25)
     tokenizer = byte_tokenizer(chat_template=chat_template, extra_tokens=("<tool_call>", "</tool_call>"))
-    model = tiny_model("llama", 0, max_position_embeddings=8192, vocab_size=262, **SHALLOW)
     settings = {
         "embedder": HashEmbedder(),
         "compression": CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2),
         "sampling": SamplingParams(max_new_tokens=8),
         **options,
     }
-    return RapidEngine.from_models(model, tokenizer, **settings)
+    return light_engine(tokenizer=tokenizer, config={"max_position_embeddings": 8192}, **settings)
 
 
 @pytest.fixture(scope="session")

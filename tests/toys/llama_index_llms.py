@@ -9,22 +9,22 @@ from llama_index_rapid import RapidLLM
 from llama_index_rapid.pipeline_scores import PIPELINE_SCORES
 from rapid_integrations import CompressionConfig, RapidEngine
 from tests.toys.embedder import HashEmbedder
+from tests.toys.light_model import light_engine, light_weights
 from tests.toys.llama_index_parts import HashEmbedding, nodes
-from tests.toys.models import SHALLOW, byte_tokenizer, tiny_model
+from tests.toys.models import byte_tokenizer
 
+RAW = {"model", "tokenizer", "drafter_model", "prefix_cache_bytes"}  # fields that an LLM builds its own engine from
 SMALL = CompressionConfig(chunk_tokens=256, min_tokens=512, min_chunks=2)
 
 
 def make_llm(chat_template=..., **settings):
     options = {} if chat_template is ... else {"chat_template": chat_template}
-    defaults = {
-        "model": tiny_model("llama", 0, max_position_embeddings=8192, **SHALLOW),
-        "tokenizer": byte_tokenizer(**options),
-        "max_new_tokens": 12,
-        "compression": SMALL,
-        "embed_model": HashEmbedder(),
-    }
-    return RapidLLM(**{**defaults, **settings})
+    tokenizer, size = byte_tokenizer(**options), {"max_position_embeddings": 8192}
+    defaults = {"max_new_tokens": 12, "compression": SMALL, "embed_model": HashEmbedder()}
+    if settings.keys() & RAW:
+        raw = {"model": light_weights(tokenizer=tokenizer, **size), "tokenizer": tokenizer}
+        return RapidLLM(**{**raw, **defaults, **settings})
+    return RapidLLM(engine=light_engine(tokenizer=tokenizer, config=size), **{**defaults, **settings})
 
 
 @pytest.fixture(scope="session")

@@ -14,18 +14,19 @@ from rapid_integrations import (
 from rapid_integrations.cache import Rows
 from rapid_integrations.models import loader
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.models import SHALLOW, byte_tokenizer, tiny_model, words
 
 SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
 SHORT = SamplingParams(max_new_tokens=10)
 DOCUMENT = words(1, 120)
 WINDOW = 4096
+MIXED = {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}
 TAKEN_OVER = {"qwen3"}  # computed by this package's own forward pass, whose rows can be moved
 ROWS_TOLERANCE = 1e-4  # on keys and values of size 1 to 10, float32: chunks of other sizes sum in another order
 
 
 def engine(kind="llama", drafter=None, **options):
-    size = {"max_position_embeddings": WINDOW}
+    size = {"max_position_embeddings": WINDOW, **(MIXED if kind == "gemma3" else SHALLOW)}
     settings = {"embedder": HashEmbedder(), "compression": SMALL, "sampling": SHORT, **options}
     if kind in TAKEN_OVER:
         return RapidEngine(loader.wrap(tiny_model(kind, 0, **size), byte_tokenizer(), take_over=True), **settings)

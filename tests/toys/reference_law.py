@@ -51,17 +51,18 @@ def automatic_eta(
     p: Sequence[float], q: Sequence[float], moved: Sequence[bool], relevance: float, trust: float = 0.0
 ) -> float:
     """relevance * (1 - (1 - trust) * TV(p, q)) * eta*, in [0, 50], which all but minimises KL(q || p shifted by it)."""
-    shift = [(q_x - p_x) * moves for p_x, q_x, moves in zip(p, q, moved, strict=True)]
+    shifted = [(p_x, q_x, q_x - p_x) for p_x, q_x, moves in zip(p, q, moved, strict=True) if moves and q_x != p_x]
+    rest = math.fsum(p_x for p_x, q_x, moves in zip(p, q, moved, strict=True) if not moves or q_x == p_x)
 
     def slope(eta: float) -> float:
         """Return the divergence's derivative: what the shift is worth on average under p_hat, less that under q."""
-        best = max(eta * s_x for p_x, s_x in zip(p, shift, strict=True) if p_x > 0)
-        weights = [p_x * math.exp(eta * s_x - best) if p_x > 0 else 0.0 for p_x, s_x in zip(p, shift, strict=True)]
-        p_hat = normalised(weights)
-        return math.fsum((h_x - q_x) * s_x for h_x, q_x, s_x in zip(p_hat, q, shift, strict=True))
+        best = max(0.0, max((eta * s_x for p_x, _, s_x in shifted if p_x > 0), default=0.0))
+        weights = [p_x * math.exp(eta * s_x - best) if p_x > 0 else 0.0 for p_x, _, s_x in shifted]
+        total = math.fsum(weights) + rest * math.exp(-best)
+        return math.fsum((w_x / total - q_x) * s_x for w_x, (_, q_x, s_x) in zip(weights, shifted, strict=True))
 
     low, high, end = 0.0, 50.0, 0.01 * slope(0.0)
-    for _ in range(60):
+    for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < end else (low, middle)
     distance = math.fsum(abs(p_x - q_x) for p_x, q_x in zip(p, q, strict=True)) / 2

@@ -3,16 +3,17 @@
 import torch
 
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams
-from rapid_integrations.models.loader import LoadedModel, wrap
+from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.server.remote.best_rows import cut
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.light_model import light_engine, light_model
+from tests.toys.models import words
 
 SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
 NEW = 20
 PROMPT = Prompt.from_context(words(1, 120), "which words?")
 SETTINGS = {"embedder": HashEmbedder(), "compression": SMALL, "sampling": SamplingParams(max_new_tokens=NEW)}
-TARGET, DRAFTER = 0, 5  # seeds
+TARGET, DRAFTER = 2, 5  # seeds
 
 
 class CutLM:
@@ -29,7 +30,7 @@ class CutLM:
 
 
 def model(seed=DRAFTER):
-    return wrap(tiny_model("llama", seed), byte_tokenizer())
+    return light_model(seed)
 
 
 def drafting_here(best=0, **settings):
@@ -47,4 +48,4 @@ def drafting_there(drafter, **settings):
 
 def server_engine(**settings):
     """Return the engine of a RAPID server, whose target drafts for others."""
-    return RapidEngine.from_models(tiny_model("llama", DRAFTER), byte_tokenizer(), **settings)
+    return light_engine(DRAFTER, **settings)

@@ -2,10 +2,11 @@
 
 import pytest
 
-from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams
+from rapid_integrations import CompressionConfig, Prompt, SamplingParams
 from tests.toys.embedder import HashEmbedder
+from tests.toys.light_model import light_engine
 from tests.toys.loopback import served
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.models import words
 
 SMALL = CompressionConfig(chunk_tokens=64, min_tokens=64, min_chunks=2)
 DOCUMENT = words(1, 120)
@@ -20,7 +21,7 @@ def local_engine(**options):
         "sampling": SamplingParams(max_new_tokens=12),
         **options,
     }
-    return RapidEngine.from_models(tiny_model("llama", 0), byte_tokenizer(), **settings)
+    return light_engine(**settings)
 
 
 def require_key():

@@ -9,9 +9,9 @@ import time
 import httpx
 
 from rapid_integrations.config import CompressionConfig, SamplingParams
-from rapid_integrations.engine.engine import RapidEngine
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import byte_tokenizer, tiny_model
+from tests.toys.light_model import light_engine
+from tests.toys.models import byte_tokenizer
 
 SMALL = {"chunk_tokens": 64, "min_tokens": 256}
 
@@ -19,9 +19,9 @@ SMALL = {"chunk_tokens": 64, "min_tokens": 256}
 def tiny_engine(**settings):
     """Return an engine whose byte-level model writes nonsense, over a window of so many tokens."""
     tokenizer, window = settings.pop("tokenizer", None) or byte_tokenizer(), settings.pop("window", 32768)
-    return RapidEngine.from_models(
-        tiny_model("llama", 0, vocab_size=len(tokenizer), max_position_embeddings=window),
-        tokenizer,
+    return light_engine(
+        tokenizer=tokenizer,
+        config={"max_position_embeddings": window},
         **{
             "embedder": HashEmbedder(),
             "sampling": SamplingParams(max_new_tokens=12),

@@ -5,17 +5,16 @@ import functools
 from rapid_integrations import (
     CompressionConfig,
     Prompt,
-    RapidEngine,
 )
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.light_model import light_engine
+from tests.toys.models import byte_tokenizer, words
 
 
 @functools.cache
 def engine():
-    return RapidEngine.from_models(
-        tiny_model("llama", 0, vocab_size=263),
-        byte_tokenizer(merges=[("{", '"'), ("t", "h"), ("1", "2")]),
+    return light_engine(
+        tokenizer=byte_tokenizer(merges=[("{", '"'), ("t", "h"), ("1", "2")]),
         embedder=HashEmbedder(threshold=-1.0),
         compression=CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1),
     )

@@ -5,13 +5,15 @@ from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
 from tests.toys.chat_templates import QWEN3
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer, tiny_model, words
+from tests.toys.light_model import light_engine
+from tests.toys.models import EOS_ID, IM_END_ID, SHALLOW, byte_tokenizer, tiny_model, words
 from tests.toys.opening_lm import OpeningLM
 
 OFF = {"enable_thinking": False}
 EMPTY = "<think>\n\n</think>\n\n"
 """What the template writes behind the opening of an answer if thinking is off."""
 
+SIZE = {"max_position_embeddings": 8192}
 DOCUMENT = words(1, 120)
 PROMPT = Prompt.from_context(DOCUMENT, "which words?")
 
@@ -21,7 +23,7 @@ def switched_tokenizer(chat_template=QWEN3):
 
 
 def switched_model(seed=0):
-    return tiny_model("llama", seed, vocab_size=262, max_position_embeddings=8192)
+    return tiny_model("llama", seed, vocab_size=262, **SIZE, **SHALLOW)
 
 
 def switched_engine(chat_template=QWEN3, **options):
@@ -31,7 +33,7 @@ def switched_engine(chat_template=QWEN3, **options):
         "sampling": SamplingParams(max_new_tokens=8),
         **options,
     }
-    return RapidEngine.from_models(switched_model(), switched_tokenizer(chat_template), **settings)
+    return light_engine(tokenizer=switched_tokenizer(chat_template), config=SIZE, **settings)
 
 
 def both_texts(prepared):

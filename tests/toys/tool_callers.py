@@ -12,7 +12,8 @@ from rapid_integrations import (
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
 from tests.toys.chat_templates import LLAMA31, MISTRAL, QWEN3, QWEN25, TAGGED
-from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer, tiny_model
+from tests.toys.light_model import light_engine
+from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer
 from tests.toys.opening_lm import OpeningLM
 
 TEMPLATES = {"qwen2.5": QWEN25, "qwen3": QWEN3, "llama": LLAMA31, "mistral": MISTRAL, "tagged": TAGGED}
@@ -56,9 +57,7 @@ def tokenizer_of(family, marked):
 @functools.cache
 def engine(family, marked=True, seed=0):
     tokenizer = tokenizer_of(family, marked)
-    return RapidEngine.from_models(
-        tiny_model("llama", seed, vocab_size=len(tokenizer), max_position_embeddings=8192), tokenizer
-    )
+    return light_engine(seed, tokenizer, {"max_position_embeddings": 8192})
 
 
 def opening_engine(family, opening, marked=True, seed=0):

@@ -50,7 +50,7 @@ def best_paragraph(question):
 # --- query engines --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.pairs
 @pytest.mark.parametrize("mode", ONE_CALL)
 @pytest.mark.parametrize("kind", ["chat", "base"])
 @pytest.mark.parametrize("form", ["query", "aquery"])

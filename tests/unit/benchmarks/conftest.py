@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
+from tests.toys.command_line import CliRunner
 from tests.toys.embedding_model import save_tiny_embedder
 from tests.toys.models import byte_tokenizer, tiny_model, words
 

@@ -43,9 +43,8 @@ def tiny(tmp_path):
 @pytest.fixture
 def steps(bench):
     def run(*arguments):
-        from typer.testing import CliRunner
-
         from rapid_integrations.cli.app import app
+        from tests.toys.command_line import CliRunner
 
         return CliRunner().invoke(app, ["bench", "steps", *arguments], env={"COLUMNS": "100"})
 

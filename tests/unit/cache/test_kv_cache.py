@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from rapid_integrations.cache import CAPACITY_BUCKET, KVCache
 from rapid_integrations.cache.saved_cache import read_cache, write_cache
 from rapid_integrations.errors import CacheError
-from tests.toys.budget import examples
+from tests.toys.budget import BUDGET, examples
 from tests.toys.errors import coded
 
 # (H_kv, key width, value width) of each layer: no two alike, as in a model with a mixture of layers.
@@ -230,7 +230,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(saved):
 def test_a_file_with_any_bit_of_its_header_flipped_is_refused_or_right(saved):
     cache, content = filled(20), saved.read_bytes()
     for place in range(8 + int.from_bytes(content[:8], "little")):
-        for bit in range(8):
+        for bit in range(8) if BUDGET == "nightly" else (place % 8, (3 * place + 1) % 8):
             damaged = bytearray(content)
             damaged[place] ^= 1 << bit
             saved.write_bytes(damaged)

@@ -82,6 +82,7 @@ def test_a_piece_of_a_prompt_has_the_same_bits_beside_pieces_of_others(kind, qua
             assert all(map(torch.equal, other.layer(index), cache.layer(index)))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("take_over", [True, False])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
 def test_operators_and_transformers_give_the_same_alone_and_in_company(kind, take_over):
@@ -111,6 +112,7 @@ def test_nobody_asks_for_logits():
     assert [each.cache.length for each in rows] == [23, 23]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("take_over", [True, False])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
 def test_operators_and_transformers_read_shared_rows_where_they_lie(kind, take_over):
@@ -148,6 +150,7 @@ def test_a_model_that_computes_with_the_keys_of_its_cache_gets_all_of_them(part,
     assert lm._host.joins_segments
 
 
+@pytest.mark.once
 @pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 @pytest.mark.parametrize("rest", [20, 32, 100])
@@ -214,7 +217,7 @@ def test_trees_of_texts_with_a_shared_beginning_have_the_same_bits_in_one_pass()
             assert torch.equal(lm.forward([Rows(tokens_on_path(tokens, TREE, row), each, 1)])[0][0], found[row])
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.once
 @pytest.mark.parametrize("take_over", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
@@ -227,6 +230,7 @@ def test_operators_and_transformers_read_trees(kind, take_over, dtype, monkeypat
             assert torch.allclose(in_tree, alone, atol=1e-4 if dtype == torch.float32 else 0.05), row
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("path", [(0, 1, 5, 6), (8, 9), (0, 1, 2), (0, 4, 7), ()])
 def test_the_rows_of_a_chosen_path_are_moved_together(path, native):

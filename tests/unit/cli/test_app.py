@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
 from rapid_integrations.cli.console import INTERRUPTED
 from rapid_integrations.cli.options import DocumentOptions
+from tests.toys.command_line import CliRunner
 from tests.toys.thinking import EMPTY
 
 

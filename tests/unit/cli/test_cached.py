@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.cache.prefix_store import PrefixStore
 from rapid_integrations.cli.app import app
+from tests.toys.command_line import CliRunner
 from tests.toys.token_cache import holding, text
 
 MODEL = "a" * 64

@@ -8,11 +8,11 @@ import sys
 import time
 
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
 from rapid_integrations.cli.console import INTERRUPTED
 from rapid_integrations.cli.interruption import AnswerStopped, StopWish
+from tests.toys.command_line import CliRunner
 
 OPTIONS = ["--target", "./model", "--embedder", "./embedder", "--dtype", "float32"]
 ENVIRONMENT = {

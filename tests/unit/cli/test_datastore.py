@@ -2,9 +2,9 @@ import json
 import os
 
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
+from tests.toys.command_line import CliRunner
 
 MODELS = ["--target", "./model", "--embedder", "./embedder", "--dtype", "float32"]
 

@@ -3,20 +3,20 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
 from rapid_integrations.evaluation import runner
 from rapid_integrations.evaluation.predictions import read_predictions
+from tests.toys.command_line import CliRunner
 from tests.toys.embedding_model import save_tiny_embedder
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.models import SHALLOW, byte_tokenizer, tiny_model, words
 from tests.toys.thinking import EMPTY, switched_model, switched_tokenizer
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eval")
-    tiny_model("llama", 0, max_position_embeddings=4096).save_pretrained(folder / "model")
+    tiny_model("llama", 0, max_position_embeddings=4096, **SHALLOW).save_pretrained(folder / "model")
     byte_tokenizer().save_pretrained(folder / "model")
     save_tiny_embedder(folder / "embedder")
     (folder / "document.txt").write_text(words(1, 200))

@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.__main__ import app_for
 from rapid_integrations.cli.app import app
 from rapid_integrations.cli.one_command import ALONE
+from tests.toys.command_line import CliRunner
 
 # Libraries, and parts of this package, that a question about a document that is on disk needs nothing of.
 SPARED = (
@@ -50,23 +50,25 @@ def test_everything_else_is_the_whole_command_line(arguments):
 
 
 @pytest.mark.process
-def test_a_question_about_a_document_on_disk_imports_little(folder, tmp_path):
-    models = ("--target", "./model", "--embedder", "./embedder", "--dtype", "float32")
+def test_a_question_about_a_document_on_disk_imports_little(folder, tmp_path, children):
+    models = ("--target", folder / "model", "--embedder", folder / "embedder", "--dtype", "float32")
+    options = (*models, "--prefix-cache-dir", tmp_path)
+    environment = {"RAPID_HOME": str(tmp_path / "home"), "RAPID_NATIVE": "0"}
+    program, document = PROCESS.format(spared=SPARED), folder / "document.md"
 
-    def rapid(*arguments):
-        done = subprocess.run(
-            [sys.executable, "-c", PROCESS.format(spared=SPARED), *arguments, *models, "--prefix-cache-dir", tmp_path],
-            cwd=folder,
-            env=os.environ | {"RAPID_HOME": str(tmp_path / "home"), "RAPID_NATIVE": "0"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout, json.loads(done.stderr.splitlines()[-1])
+    read = children.run(program, "read", document, *options, **environment)
+    assert read.returncode == 0, read.stderr
+    assert "transformers" in json.loads(read.stderr.splitlines()[-1])  # a model's first start
 
-    _, imported = rapid("read", "document.md")
-    assert "transformers" in imported  # a model's first start
-    answer, imported = rapid("ask", "document.md", "-q", "where?", "--json", "--max-new-tokens", "2")
+    asked = ("ask", document, "-q", "where?", "--json", "--max-new-tokens", "2")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, (*asked, *options))],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    answer, imported = done.stdout, json.loads(done.stderr.splitlines()[-1])
     stats = json.loads(answer)
     assert stats["stats"]["cached_prompt_tokens"] > 0.9 * stats["usage"]["prompt_tokens"]
     assert stats["usage"]["drafter_prompt_tokens"] < stats["usage"]["prompt_tokens"]  # retrieval has run

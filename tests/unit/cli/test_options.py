@@ -7,10 +7,10 @@ from typing import Annotated
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from rapid_integrations.cli.options import ModelOptions, SamplingOptions, SpeculationOptions, with_option_groups
 from rapid_integrations.errors import ConfigurationError
+from tests.toys.command_line import CliRunner
 
 
 @dataclass(frozen=True)

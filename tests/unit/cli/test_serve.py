@@ -9,10 +9,10 @@ import sys
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
 from tests.toys.cli_folder import folder  # noqa: F401
+from tests.toys.command_line import CliRunner
 from tests.toys.repository import ROOT
 
 pytest.importorskip("uvicorn")

@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
+from tests.toys.command_line import CliRunner
 
 TARGET = ["--target", "./model", "--dtype", "float32"]
 SMALL = [

@@ -98,6 +98,7 @@ class Damaged(TableLM):
         return logits * float("nan") if cache.length > 8 else logits
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("proposer", ["none", "drafter", "prompt_lookup"])
 @pytest.mark.parametrize("whose", ["target", "drafter"])
 @pytest.mark.parametrize("law", LAWS[1:4:2], ids=IDS[1:4:2])

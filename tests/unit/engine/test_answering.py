@@ -212,6 +212,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(("given", "code", "said"), WRONG, ids=lambda value: f"{value!s:.20}")
 def test_what_the_template_does_not_take_is_refused(engine, door, given, code, said):

@@ -241,7 +241,7 @@ def test_a_drafter_with_another_tokenizer_is_refused():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("budget", [0, 300_000, 10**9])  # nothing, one of the two caches, both
+@pytest.mark.parametrize("budget", [0, 150_000, 10**9])  # nothing, one of the two caches, both
 def test_closing_a_stream_gives_its_caches_to_the_prefix_cache_within_its_budget(caches, budget):
     with engine(prefix_cache_bytes=budget) as fresh:
         gc.collect()
@@ -252,7 +252,7 @@ def test_closing_a_stream_gives_its_caches_to_the_prefix_cache_within_its_budget
         stream.close()
         gc.collect()
         assert sum(cache.nbytes for cache in caches) == fresh._prefixes.memory.nbytes <= budget
-        assert len(caches) == {0: 0, 300_000: 1, 10**9: 2}[budget]
+        assert len(caches) == {0: 0, 150_000: 1, 10**9: 2}[budget]
         with pytest.raises(StopIteration):
             next(stream)
         stream.close()

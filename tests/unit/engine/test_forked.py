@@ -4,10 +4,11 @@ import os
 
 import pytest
 
-from rapid_integrations import Prompt, RapidEngine, SamplingParams
+from rapid_integrations import Prompt, SamplingParams
 from tests.toys.forking import in_child
 from tests.toys.host_llms import CALLS, HOSTS, ask, build
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.light_model import light_engine
+from tests.toys.models import words
 
 pytestmark = [
     pytest.mark.long,
@@ -77,7 +78,7 @@ def test_asynchronous_requests_in_a_child_that_builds_its_own(engine, folder):
     expected = engine.generate(PROMPT, sampling=SHORT).token_ids
 
     def own():
-        with RapidEngine.from_models(tiny_model("llama", 0), byte_tokenizer()) as mine:
+        with light_engine() as mine:
             mine.compressor, mine.compression = engine.compressor, engine.compression
             return asyncio.run(mine.agenerate(PROMPT, sampling=SHORT)).token_ids == expected
 

@@ -131,7 +131,7 @@ def test_configurable_fields_load_nothing_more(host, folder, loads):
     chain = llm.configurable_fields(
         temperature=ConfigurableField(id="temperature"), max_new_tokens=ConfigurableField(id="tokens")
     )
-    for tokens in (1, 2, 3):
+    for tokens in (1, 4, 8):
         answer = chain.with_config(configurable={"tokens": tokens}).invoke("hello there")
         asked.append(answer if isinstance(answer, str) else answer.content)
     assert len(loads) == 1

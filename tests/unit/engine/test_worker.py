@@ -310,10 +310,10 @@ def test_an_engine_that_is_dropped_leaves_no_thread(undrained):
 
     def dropped():
         gc.collect()
-        return gone() is None and workers() == before
+        left = [each for each in kept_caches() if each not in caches_before]
+        return gone() is None and workers() == before and not left
 
     until(dropped)
-    assert [each for each in kept_caches() if each not in caches_before] == []
 
 
 def kept_caches():

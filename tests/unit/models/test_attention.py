@@ -76,6 +76,7 @@ def test_both_sides_of_the_boundary_between_the_two_paths(new, before, dtype):
         check(new, before, group=group, dtype=dtype)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("before", [0, 7, 100])
 @pytest.mark.parametrize("new", [1, 2, 64, 65])
 def test_windows_around_every_length_that_matters(new, before):

@@ -182,6 +182,7 @@ def test_a_piece_of_a_prompt_has_the_same_bits_beside_pieces_of_others(family, q
             assert all(map(torch.equal, other.layer(layer), cache.layer(layer)))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("family", ["gemma4_text", "gemma4_text, experts", "llama4_text"])
 @pytest.mark.parametrize("eight_bits", [False, True])
 def test_trees_windows_and_eight_bits_change_no_bit(family, eight_bits):

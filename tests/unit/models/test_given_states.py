@@ -41,6 +41,7 @@ def _given(lm, parts, keep=None, parents=None):
     return torch.cat([given for _, given in taken])
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("take_over", [True, False])
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 @pytest.mark.parametrize("keep", [0, 1, None])

@@ -49,6 +49,7 @@ def test_the_cache_holds_latents_and_rotated_keys_alone():
     assert lm.kv_bytes_per_token == cache.bytes_per_token == LAYERS * (RANK + ROTATED) * 4
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("numbers", [1, 40_000, 2**26])
 @pytest.mark.parametrize("most", [0, 1000])
 def test_both_ways_to_attend_give_the_models_own_logits(monkeypatch, most, numbers):

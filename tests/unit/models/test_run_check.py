@@ -4,9 +4,9 @@ import json
 
 import pytest
 from transformers import CONFIG_MAPPING
-from typer.testing import CliRunner
 
 from rapid_integrations.cli.app import app
+from tests.toys.command_line import CliRunner
 from tests.toys.every_family import EXPERTS_BESIDE
 
 

@@ -22,7 +22,8 @@ from rapid_integrations.proposers.hybrid import Hybrid, TreeHybrid
 from rapid_integrations.proposers.prompt_lookup import PromptLookup
 from rapid_integrations.proposers.retrieval_tree import IndexedSource, RetrievalTree
 from tests.toys.embedder import HashEmbedder
-from tests.toys.models import byte_tokenizer, tiny_model, words
+from tests.toys.light_model import light_model
+from tests.toys.models import SHALLOW, byte_tokenizer, tiny_model, words
 
 PROMPT = Prompt.from_context(words(1, 80), "which words?")
 
@@ -30,8 +31,8 @@ PROMPT = Prompt.from_context(words(1, 80), "which words?")
 def engine(**models):
     tokenizer = byte_tokenizer()
     return RapidEngine(
-        wrap(tiny_model("llama", 0), tokenizer),
-        **{name: wrap(model, tokenizer) for name, model in models.items()},
+        light_model(),
+        **{name: wrap(model, tokenizer, take_over=True) for name, model in models.items()},
         embedder=HashEmbedder(threshold=-1.0),
         compression=CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1),
     )
@@ -40,13 +41,13 @@ def engine(**models):
 @pytest.fixture(scope="module")
 def upward():
     """A larger drafter, and a small model that proposes."""
-    return engine(drafter=tiny_model("llama", 1, num_hidden_layers=4), draft_lm=tiny_model("llama", 2))
+    return engine(drafter=tiny_model("llama", 1), draft_lm=tiny_model("llama", 5, **SHALLOW))
 
 
 def ask(running, proposer, law="augmented", length=3, **sampling):
     return running.generate(
         PROMPT,
-        sampling=SamplingParams(max_new_tokens=40, **sampling),
+        sampling=SamplingParams(max_new_tokens=24, **sampling),
         speculation=SpeculationConfig(proposer=proposer, law=law, draft_length=length, eta=20.0),
     )
 
@@ -94,7 +95,7 @@ def test_without_a_drafter_in_the_law_only_two_models_read(upward):
 
 
 def test_the_target_may_propose_for_a_larger_drafter():
-    running = engine(drafter=tiny_model("llama", 1, num_hidden_layers=4))
+    running = engine(drafter=tiny_model("llama", 1))
     running.draft_lm = running.target
     expected = ask(running, "none").token_ids
     assert ask(running, "draft_lm").token_ids == expected == ask(running, "hybrid").token_ids

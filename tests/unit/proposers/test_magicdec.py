@@ -4,7 +4,7 @@ import pytest
 
 from rapid_integrations import ConfigurationError, Prompt, RapidEngine, SamplingParams, SpeculationConfig
 from tests.toys.embedder import HashEmbedder
-from tests.toys.engines import DOCUMENT, SMALL, engine
+from tests.toys.engines import DOCUMENT, SMALL
 from tests.toys.models import byte_tokenizer, tiny_model
 
 NAMES = ("skipped_layers", "magicdec", "triforce")
@@ -82,7 +82,9 @@ def test_layers_that_do_not_exist_are_refused(shared):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_without_parts_copies(name):
-    with engine() as own:  # transformers' own forward runs a model that belongs to the caller
+    # Transformers' own forward runs a model that belongs to the caller.
+    settings = {"embedder": HashEmbedder(), "compression": SMALL, "sampling": SamplingParams(max_new_tokens=12)}
+    with RapidEngine.from_models(tiny_model("llama", 0), byte_tokenizer(), **settings) as own:
         answer = ask(own, name)
         assert answer.stats.proposer == "prompt_lookup" and answer.token_ids == ask(own, "none").token_ids
 

@@ -81,6 +81,7 @@ def load(path, **options):
     return loader.load(path, **{"dtype": "bfloat16"} | options)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_a_file_of_several_formats(tmp_path, kind, tied):

@@ -28,8 +28,9 @@ from rapid_integrations.server.remote.drafter_routes import drafter_routes
 from tests.toys.budget import in_turn
 from tests.toys.errors import coded
 from tests.toys.leaks import settled
+from tests.toys.light_model import light_engine, light_model, light_weights
 from tests.toys.loopback import served
-from tests.toys.models import byte_tokenizer, tiny_model
+from tests.toys.models import byte_tokenizer
 from tests.toys.readers import Readers
 from tests.toys.remote_drafters import (
     NEW,
@@ -255,16 +256,12 @@ def test_texts_are_forgotten_when_requests_end_or_are_closed(server, url):
 def test_another_tokenizer_is_refused(url):
     other = byte_tokenizer(merges=[("t", "h")])
     with pytest.raises(VocabularyMismatchError, match="cannot draft"):
-        RapidEngine.from_models(
-            tiny_model("llama", 0, vocab_size=len(other)), other, drafter_model=RemoteDrafter(url), **SETTINGS
-        )
+        RapidEngine(light_model(tokenizer=other), RemoteDrafter(url), **SETTINGS)
 
 
 def test_a_tokenizer_that_is_only_written_differently_is_accepted(url):
     other = byte_tokenizer(extra_tokens=["<|unused1|>"])
-    tokenizers = RapidEngine.from_models(
-        tiny_model("llama", 0, vocab_size=len(other)), other, drafter_model=RemoteDrafter(url), **SETTINGS
-    )
+    tokenizers = RapidEngine(light_model(tokenizer=other), RemoteDrafter(url), **SETTINGS)
     with tokenizers:
         assert len(answer(tokenizers, {"law": "augmented", "proposer": "none"}).token_ids) > 0
 
@@ -307,7 +304,7 @@ def test_settings_for_loading_go_with_a_drafter_that_is_loaded():
 
 def test_a_prompt_that_does_not_fit_there():
     with (
-        RapidEngine.from_models(tiny_model("llama", 5, max_position_embeddings=128), byte_tokenizer()) as small,
+        light_engine(config={"max_position_embeddings": 128}) as small,
         served(drafter_routes(small)) as url,
         drafting_there(RemoteDrafter(url)) as engine,
         pytest.raises(ContextOverflowError, match="holds 128 tokens"),
@@ -338,7 +335,7 @@ class Failing:
 @torch.no_grad()
 def greedily(prompt_ids, token_ids, at):
     """Return what the target alone writes behind the first `at` tokens, for as many tokens as there are."""
-    target, written = tiny_model("llama", TARGET), list(token_ids[:at])
+    target, written = light_weights(TARGET), list(token_ids[:at])
     while len(written) < len(token_ids):
         written.append(int(target(torch.tensor([[*prompt_ids, *written]])).logits[0, -1].argmax()))
     return tuple(written[at:])

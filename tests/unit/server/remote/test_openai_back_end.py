@@ -21,8 +21,9 @@ from rapid_integrations.sampling import Law
 from rapid_integrations.server.remote.openai_back_end import OpenAIBackEnd, _choice
 from tests.toys.errors import coded
 from tests.toys.foreign_servers import Writer, routes
+from tests.toys.light_model import light_model, light_weights
 from tests.toys.loopback import served
-from tests.toys.models import byte_tokenizer, tiny_model
+from tests.toys.models import byte_tokenizer
 from tests.toys.remote_drafters import DRAFTER, NEW, PROMPT, TARGET, drafting_here, drafting_there, model
 
 KINDS = [("vllm", "openai"), ("llama.cpp", "openai"), ("sglang", "sglang")]
@@ -30,7 +31,7 @@ KINDS = [("vllm", "openai"), ("llama.cpp", "openai"), ("sglang", "sglang")]
 
 @pytest.fixture(scope="module")
 def writer():
-    return Writer(tiny_model("llama", DRAFTER), model().vocabulary)
+    return Writer(light_weights(DRAFTER), model().vocabulary)
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kinds: kinds[0])
@@ -103,7 +104,7 @@ def test_a_repetition_penalty_needs_logits(drafter):
 def test_another_tokenizer_is_refused(drafter):
     other = byte_tokenizer(merges=[("t", "h")])
     with pytest.raises(VocabularyMismatchError, match="split"):
-        RapidEngine.from_models(tiny_model("llama", 0, vocab_size=len(other)), other, drafter_model=drafter)
+        RapidEngine(light_model(tokenizer=other), drafter)
 
 
 def test_more_tokens_than_the_server_allows(writer):
