@@ -7,17 +7,9 @@ from typing import Any
 
 import torch
 
-from rapid_integrations.models.description import (
-    Attention,
-    Decoder,
-    Inputs,
-    Layer,
-    NotDescribedError,
-    Recurrence,
-    RowsOf,
-)
+from rapid_integrations.models.description import Attention, Decoder, Inputs, NotDescribedError, Recurrence, RowsOf
 from rapid_integrations.models.families.mixtral import experts
-from rapid_integrations.models.families.parts import decoder, gated_mlp, rms_norm, rms_norm_plus_one
+from rapid_integrations.models.families.parts import decoder, gated_mlp, layer, rms_norm, rms_norm_plus_one
 
 
 def describe(model: Any) -> Decoder:
@@ -27,8 +19,7 @@ def describe(model: Any) -> Decoder:
     for each in base.layers:
         mlp = experts(each.mlp, config) if hasattr(each.mlp, "experts") else gated_mlp(each.mlp, config)
         mixer = _attention(each.self_attn) if hasattr(each, "self_attn") else _recurrence(each.linear_attn)
-        norms = rms_norm_plus_one(each.input_layernorm), rms_norm_plus_one(each.post_attention_layernorm)
-        layers.append(Layer(mixer, mlp, *norms))
+        layers.append(layer(each, mixer, mlp, rms_norm_plus_one))
     return decoder(model, layers, rms_norm_plus_one(base.norm))
 
 
