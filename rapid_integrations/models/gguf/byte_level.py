@@ -19,11 +19,16 @@ LLAMA_3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_QWEN_3_5_SPLIT = (  # marks belong to the letters before them
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 AS_LLAMA_3 = frozenset({"chatglm-bpe", "glm4"})  # of GLM-4 and its successors; transformers splits them as GPT-2
 SINGLE_DIGITS = frozenset({"refact", "starcoder", "command-r"})  # of Granite, StarCoder2 and Cohere 2; the same
 SPLITS = {
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "smaug-bpe", *AS_LLAMA_3), LLAMA_3_SPLIT),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), LLAMA_3_SPLIT.replace("{1,3}", "")),
+    "qwen35": _QWEN_3_5_SPLIT,
 }
 """How a text is split, by names that files have for it."""
 

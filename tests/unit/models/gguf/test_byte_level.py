@@ -12,7 +12,7 @@ from tests.toys.models import CHATML, SPECIAL_TOKENS, byte_tokenizer
 MERGES = ("t h", "Ġ th", "1 2")
 TOKENS = [*sorted(byte_tokenizer().get_vocab(), key=byte_tokenizer().get_vocab().get), "th", "Ġth", "12", "<think>"]
 ENDOFTEXT = "<|endoftext|>"
-TEXTS = ("the 12345 them\n\n  I'LL go", "<think>x <|im_start|>é 1 23", "")
+TEXTS = ("the 12345 them\n\n  I'LL go", "<think>x <|im_start|>é 1 23", "e\u0301 \u0301!\u0301", "")
 NORMAL, CONTROL, USER_DEFINED = gguf.TokenType.NORMAL, gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED
 
 
