@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,7 +24,7 @@ from rapid_integrations.kernels.cpu import MAX_ROWS, native_library
 from rapid_integrations.models import attention
 from rapid_integrations.models.causal_lm import PartOfLM, cache_variant
 from rapid_integrations.models.description import NotDescribedError
-from rapid_integrations.models.eager_check import EagerCheck, refused_with_the_reason
+from rapid_integrations.models.eager_check import EagerCheck, refused_with_the_reason, without_advice
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.host_cache import (
@@ -107,7 +106,7 @@ class HuggingFaceLM(SharedResource):
         at_rest = attention.ATTENTION_NAME if self._shared.users else self.own_attention
         check = EagerCheck(self, model, self._host, at_rest)
         described = take_over and FusedDecoder.serves(model)
-        with refused_with_the_reason(self.name, model), _no_advice() if described else nullcontext():
+        with refused_with_the_reason(self.name, model), without_advice() if described else nullcontext():
             check.of_host()
             self._take_over(check, take_over, quantization)
         self._kv_bytes_per_token, self._state_bytes = check.kv_bytes_per_token, check.state_bytes
@@ -300,18 +299,6 @@ class HuggingFaceLM(SharedResource):
                 f"them), on one device, with weights that are not quantised yet; {type(self.model).__name__} is not "
                 "such a model; leave it out"
             )
-
-
-@contextmanager
-def _no_advice() -> Iterator[None]:
-    """Keep transformers from advising faster kernels for its own forward, which only the check runs."""
-    logger = logging.getLogger("transformers.integrations.hub_kernels")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 @dataclass

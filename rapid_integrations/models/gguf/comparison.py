@@ -10,7 +10,6 @@ families compute the same.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from rapid_integrations.errors import ModelLoadError, NotANumberError, Unsupport
 from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import StoredBlocks
 from rapid_integrations.models.decoder_lm import DecoderLM
+from rapid_integrations.models.eager_check import without_advice
 from rapid_integrations.models.gguf import hybrids, plain_pass
 from rapid_integrations.models.skeleton import Skeleton, shape_of
 from rapid_integrations.models.stored_model import model_on_no_device, stored_model
@@ -140,13 +140,8 @@ def _on_one_thread() -> Iterator[None]:
 def _eager(model: Any, ids: Tensor) -> Tensor:
     """Return the logits (T, V) of tokens, by transformers' eager attention."""
     model.set_attn_implementation("eager")
-    advice = logging.getLogger("transformers.integrations.hub_kernels")  # faster kernels, for one pass
-    level = advice.level
-    advice.setLevel(logging.ERROR)
-    try:
+    with without_advice():
         logits: Tensor = model(input_ids=ids[None], use_cache=False).logits[0].float()
-    finally:
-        advice.setLevel(level)
     return logits
 
 
