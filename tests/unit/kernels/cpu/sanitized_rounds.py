@@ -40,6 +40,7 @@ def model_at_random(rng):
         "num_attention_heads": kv_heads * rng.choice([1, 2, 3, 7]),
         "intermediate_size": 32 * rng.randint(1, 9),
     }
+    shape["hidden_size"] = 224 if shape["num_attention_heads"] % 7 == 0 else 96  # a multiple of the heads, for Llama
     if kind == "mistral":
         shape["sliding_window"] = rng.choice([1, 63, 64, 100, 600])
     return model(kind, **shape)
