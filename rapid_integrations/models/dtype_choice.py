@@ -12,6 +12,8 @@ from rapid_integrations.models.kinds_of_run import kind_of
 from rapid_integrations.models.model_class import class_for
 from rapid_integrations.models.placement import depends_on_kernels, dtype_of
 
+_MOST_LAYERS = 1000  # a model with more is none: to build its layers, even without memory, would take half a minute
+
 
 def dtype_of_config(config: Any, model_class: Any, dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     """Do what `dtype_of` does for a model of transformers.
@@ -45,6 +47,8 @@ def dtype_of_gguf(path: Path, dtype: str | torch.dtype, device: torch.device) ->
 def _on_kernels(config: Any, model_class: Any) -> bool:
     """Return whether the kernels would compute a model; what is wrong with its configuration is said later."""
     try:
+        if config.get_text_config(decoder=True).num_hidden_layers > _MOST_LAYERS:
+            return False
         return model_class is not None and kind_of(config, model_class).how == "kernels"
     except Exception:
         return False
