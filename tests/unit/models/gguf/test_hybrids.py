@@ -74,6 +74,19 @@ def test_a_family_in_its_blocks(tmp_path, family, home):
 
 
 @needs_kernels
+def all_in_blocks(name):
+    return Kind.Q8_0 if "conv1d" not in name else None  # rates, too
+
+
+def experts_in_mxfp4(name):
+    return Kind.MXFP4 if "exps" in name else mixed(name)
+
+
+def name_of(setting):
+    key, value = setting
+    return f"{key}={getattr(value, '__name__', value)}"
+
+
 @pytest.mark.parametrize(
     ("family", "options"),
     [
@@ -84,11 +97,11 @@ def test_a_family_in_its_blocks(tmp_path, family, home):
         ("qwen3_5_text", {"attention__recurrent_layers": [True, True, True, False]}),
         ("qwen3_5_text", {"sizes": {"linear_num_value_heads": 2}}),
         ("qwen3_5_text", {"sizes": {"linear_num_value_heads": 8, "tie_word_embeddings": True}}),
-        ("qwen3_5_text", {"formats": lambda name: Kind.Q8_0 if "conv1d" not in name else None}),  # rates, too
+        ("qwen3_5_text", {"formats": all_in_blocks}),
         ("qwen3_5_moe_text", {"fused": True}),
-        ("qwen3_5_moe_text", {"formats": lambda name: Kind.MXFP4 if "exps" in name else mixed(name)}),
+        ("qwen3_5_moe_text", {"formats": experts_in_mxfp4}),
     ],
-    ids=str,
+    ids=lambda value: "-".join(map(name_of, value.items())) if isinstance(value, dict) else value,
 )
 def test_forms_of_files(tmp_path, family, options):
     path, model = write(tmp_path, family, **{"scale": 0.1} | options)
