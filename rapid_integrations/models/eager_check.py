@@ -5,7 +5,6 @@ An architecture that computes something else is refused then, and does not give 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -240,18 +239,6 @@ class EagerCheck:
         forked = cache.fork(CHECK_SHARED, CHECK_TOKENS, tile=CHECK_SHARED // 4)
         parts = torch.split(self._check_ids()[CHECK_SHARED:], [CHECK_TOKENS - CHECK_SHARED - 1, 1])
         return [self._lm.forward([Rows(part, forked, len(part))])[0] for part in parts]
-
-
-@contextmanager
-def without_advice() -> Iterator[None]:
-    """Keep transformers from advising faster kernels for its own forward, which only a comparison runs."""
-    logger = logging.getLogger("transformers.integrations.hub_kernels")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextmanager

@@ -22,9 +22,10 @@ from rapid_integrations.errors import (
 )
 from rapid_integrations.kernels.cpu import MAX_ROWS, native_library
 from rapid_integrations.models import attention
+from rapid_integrations.models.advice import without_advice
 from rapid_integrations.models.causal_lm import PartOfLM, cache_variant
 from rapid_integrations.models.description import NotDescribedError
-from rapid_integrations.models.eager_check import EagerCheck, refused_with_the_reason, without_advice
+from rapid_integrations.models.eager_check import EagerCheck, refused_with_the_reason
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.host_cache import (

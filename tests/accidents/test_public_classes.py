@@ -170,8 +170,9 @@ INSIDE = (
     "rapid_integrations.kernels.cuda",
     "rapid_integrations.structured",
     "rapid_integrations.tool_calls",
-    *("Buffers", "FusedDecoder", "PackagedModel", "RecurrentState", "Rows"),  # the engine gives them to nobody
-    *("SavedState", "Segment", "TorchOps"),
+    # the engine gives these to nobody
+    *("Buffers", "FusedDecoder", "LayersState", "PackagedModel", "RecordedState", "RecurrentState", "Rows"),
+    *("SavedState", "Segment", "StatePass", "StateShape", "TorchOps"),
 )
 
 

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ModelLoadError, NotANumberError, UnsupportedModelError
+from rapid_integrations.models.advice import without_advice
 from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import StoredBlocks
 from rapid_integrations.models.decoder_lm import DecoderLM
-from rapid_integrations.models.eager_check import without_advice
 from rapid_integrations.models.gguf import hybrids, plain_pass
 from rapid_integrations.models.skeleton import Skeleton, shape_of
 from rapid_integrations.models.stored_model import model_on_no_device, stored_model
