@@ -218,7 +218,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
     };
 
     // What a recurrence's heads give, in `by_head`, and the states that are to be kept.
-    auto recur_rows = [&](const Layer& layer, const Widths& widths, int rows, const int* taken) {
+    auto recur_rows = [&](const Layer& layer, const Widths& widths, int rows, const int* taken) NOT_INLINED {
       const Recurrence& r = *layer.recurrence;
       const int C = r.channels, V = r.value_dim;
       const size_t wide = widths.qkv, width = record_width(r), whole = widths.out, stride = padded(int(whole));

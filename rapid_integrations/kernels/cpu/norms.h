@@ -12,10 +12,11 @@ namespace {
 
 // Called from many places of a step, whose code a processor would otherwise not hold: 8% of a step of SmolLM2.
 #if defined(__GNUC__) || defined(__clang__)
-#define OUT_OF_LINE __attribute__((noinline)) inline
+#define NOT_INLINED __attribute__((noinline))
 #else
-#define OUT_OF_LINE inline
+#define NOT_INLINED
 #endif
+#define OUT_OF_LINE NOT_INLINED inline
 
 constexpr int WIDEST = 32768;  // numbers of a row: they lie on a thread's stack
 
