@@ -78,10 +78,12 @@ test-memory: $(STAMP)
 test-sanitizers: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow tests/unit/kernels/cpu/test_sanitizers.py
 
-# What decides over right or wrong output is covered line by line.
+# What decides over right or wrong output is covered line by line, but for the ends of processes and some errors.
+COVERING := sampling cache decoding proposers cli/test_cached.py
+COVERING_LAWS := lenient several_drafters recurrent_families freed_rows chunk_views
 coverage: $(STAMP)
-	$(BIN)/python -m pytest -q tests/unit/sampling tests/unit/cache --cov=rapid_integrations.sampling --cov=rapid_integrations.cache \
-		--cov-report=term-missing --cov-fail-under=100
+	$(PYTEST) $(PARALLEL) $(COVERING:%=tests/unit/%) $(COVERING_LAWS:%=tests/laws/test_%.py) tests/accidents/test_memory.py \
+		--cov=rapid_integrations.sampling --cov=rapid_integrations.cache --cov-report=term-missing --cov-fail-under=99
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

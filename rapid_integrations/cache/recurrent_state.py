@@ -9,7 +9,7 @@ and values for them.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -153,12 +153,6 @@ class RecurrentState(OneOwner):
         """All states that are kept, in the order of their positions. The last one may be the present state."""
         by_position = {each.position: each for each in (*self._kept(self.position), *self._present(self.position))}
         return [by_position[at] for at in sorted(by_position) if at]
-
-    def take(self, token_ids: Iterable[int], states: Iterable[SavedState]) -> None:
-        """Begin with tokens and states of another process, in the order of their positions."""
-        self._token_ids, self._saved = array("q", token_ids), list(states)
-        self.restore(len(self._token_ids))
-        self._start = SavedState(self.position, self._now)
 
     @property
     def tensors(self) -> list[Tensor]:
