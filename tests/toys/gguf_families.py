@@ -10,7 +10,15 @@ from gguf.quants import dequantize
 
 from tests.toys.every_family import tiny
 from tests.toys.gguf_experts import MERGES, TOKENIZER
-from tests.toys.gguf_file import blocks, describe_sizes, describe_tokenizer, in_files_order, in_models_order
+from tests.toys.gguf_file import (
+    blocks,
+    change_metadata,
+    describe_sizes,
+    describe_tokenizer,
+    in_files_order,
+    in_models_order,
+    write_out,
+)
 from tests.toys.models import BOS_ID, EOS_ID
 
 ARCHITECTURES = {
@@ -139,19 +147,8 @@ def write_family(path, model, formats=mixed, *, leave_out=(), tokenizer=TOKENIZE
     describe_tokenizer(writer, config, tokenizer, merges)
     if config.pad_token_id is not None:
         writer.add_pad_token_id(config.pad_token_id)
-    for key, value in metadata.items():
-        name = key.replace("__", ".")
-        whole = name if name.startswith("tokenizer.") else f"{prefix}.{name}"
-        writer.kv_data[0].pop(whole, None)
-        if isinstance(value, list):
-            writer.add_array(whole, value)
-        elif value is not None:
-            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, bool: writer.add_bool}
-            add[type(value)](whole, value)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    change_metadata(writer, prefix, metadata)
+    write_out(writer)
     return path
 
 

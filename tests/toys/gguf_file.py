@@ -91,11 +91,31 @@ def write_tensors(path, architecture, tensors, tokenizer, merges, **metadata):
     writer.add_eos_token_id(EOS_ID)
     for name, tensor in tensors.items():
         writer.add_tensor(name, tensor.detach().contiguous().numpy())
+    write_out(writer)
+    return path
+
+
+def change_metadata(writer, prefix, metadata):
+    """Write further metadata, or other values; None takes a key out.
+
+    `metadata`: by key, with "__" for "."; keys other than the tokenizer's are those of the architecture `prefix`.
+    """
+    for key, value in metadata.items():
+        name = key.replace("__", ".")
+        whole = name if name.startswith("tokenizer.") else f"{prefix}.{name}"
+        writer.kv_data[0].pop(whole, None)
+        if isinstance(value, list):
+            writer.add_array(whole, value)
+        elif value is not None:
+            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, bool: writer.add_bool}
+            add[type(value)](whole, value)
+
+
+def write_out(writer):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
 
 
 def blocks(weights, form):

@@ -7,7 +7,7 @@ from gguf.quants import dequantize
 
 from tests.toys.every_family import tiny
 from tests.toys.gguf_experts import MERGES, TOKENIZER
-from tests.toys.gguf_file import blocks, describe_sizes, describe_tokenizer
+from tests.toys.gguf_file import blocks, change_metadata, describe_sizes, describe_tokenizer, write_out
 from tests.toys.models import BOS_ID, EOS_ID
 
 ARCHITECTURES = {
@@ -116,19 +116,8 @@ def write_hybrid(
         writer.add_block_count(config.num_hidden_layers + predicting)
         writer.add_uint32(f"{prefix}.nextn_predict_layers", predicting)
     describe_tokenizer(writer, config, tokenizer, merges)
-    for key, value in metadata.items():
-        name = key.replace("__", ".")
-        whole = name if name.startswith("tokenizer.") else f"{prefix}.{name}"
-        writer.kv_data[0].pop(whole, None)
-        if isinstance(value, list):
-            writer.add_array(whole, value)
-        elif value is not None:
-            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, bool: writer.add_bool}
-            add[type(value)](whole, value)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    change_metadata(writer, prefix, metadata)
+    write_out(writer)
     return path
 
 
