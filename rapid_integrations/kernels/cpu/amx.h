@@ -11,7 +11,7 @@
 
 #include "numbers.h"
 
-#if RAPID_AVX512 && defined(__linux__) && defined(__x86_64__)
+#if RAPID_AVX512 && RAPID_BF16_DOTS && defined(__linux__) && defined(__x86_64__)
 #define RAPID_AMX 1
 // Functions that use tiles are compiled for them; they are called only if `amx_usable`.
 #define WITH_AMX __attribute__((target("amx-tile,amx-bf16,amx-int8")))

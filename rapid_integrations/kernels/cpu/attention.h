@@ -17,8 +17,10 @@ constexpr int CHUNK = 512;  // keys of one attention task; chunks begin at absol
 constexpr int TILE = 64;    // keys whose scores are formed together; tiles begin at absolute positions, too
 
 // Query rows of a product: their sums stay in registers.
-#if RAPID_WIDE && !RAPID_BF16_DOTS
-constexpr int ROWS_TOGETHER = 6, PAIR_ROWS = 1;  // PAIR_ROWS: of a product of pairs of bfloat16
+#if RAPID_AVX512 && !RAPID_BF16_DOTS
+constexpr int ROWS_TOGETHER = 6, PAIR_ROWS = 4;  // PAIR_ROWS: of a product of pairs of bfloat16
+#elif RAPID_WIDE && !RAPID_BF16_DOTS
+constexpr int ROWS_TOGETHER = 6, PAIR_ROWS = 1;
 #elif RAPID_WIDE && !RAPID_AVX512
 constexpr int ROWS_TOGETHER = 1, PAIR_ROWS = 1;
 #else
@@ -190,7 +192,13 @@ inline void tile_mix(const bf16* weights, const uint32_t* packed, float* mixed, 
 
 // Vectors of sums that each of N rows has at a time, so that all are in registers with what is multiplied, and are enough to
 // hide how long a sum takes.
-constexpr int vectors_of(int rows) { return rows > 3 ? 1 : rows > 1 ? 2 : 4; }
+constexpr int vectors_of([[maybe_unused]] int rows) {
+#if RAPID_AVX512
+  return 4;
+#else
+  return rows > 3 ? 1 : rows > 1 ? 2 : 4;
+#endif
+}
 
 // Scores of N rows with a tile of 64 keys; `packed` (D, 64) has a key a lane.
 template <int D, int N>

@@ -32,7 +32,9 @@ logger = logging.getLogger(__name__)
 STAGE = "compiling kernels"
 COMMAND = "python -m rapid_integrations.kernels.cpu"
 _FLAGS = (
-    *("-O3", "-mcpu=native" if machine() == "arm64" else "-march=native", "-std=c++17", "-pthread"),
+    # Without a width loops become vectors of 256 bits where there are those of 512.
+    *(("-mcpu=native",) if machine() == "arm64" else ("-march=native", "-mprefer-vector-width=512")),
+    *("-O3", "-std=c++17", "-pthread"),
     *("-fno-math-errno", "-fno-trapping-math", "-shared"),
     *(() if sys.platform == "win32" else ("-fPIC",)),  # code for Windows can be moved anyway
 )

@@ -1,6 +1,6 @@
 // Numbers: bfloat16, and what a processor's vectors do with it.
 //
-// RAPID_WIDE: there are vectors of 16 lanes, of AVX-512, AVX2 (`avx2.h`) or NEON (`neon.h`). Without them, and with
+// RAPID_WIDE: there are vectors of 16 lanes, of AVX-512 (`avx512.h`), AVX2 (`avx2.h`) or NEON (`neon.h`). Without them, and with
 // RAPID_PORTABLE, the compiler makes what it can of loops.
 
 #pragma once
@@ -10,19 +10,11 @@
 #include <cstring>
 #include <initializer_list>
 
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && \
-    defined(__AVX512DQ__) && !defined(RAPID_PORTABLE)
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && \
+    !defined(RAPID_PORTABLE)
 #define RAPID_AVX512 1
 #define RAPID_WIDE 1
-#if defined(__GNUC__) && !defined(__clang__)  // GCC 12 warns of its own header: https://gcc.gnu.org/PR105593
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <immintrin.h>
-#pragma GCC diagnostic pop
-#else
-#include <immintrin.h>
-#endif
+#include "avx512.h"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && !defined(RAPID_PORTABLE)
 #define RAPID_AVX2 1
 #define RAPID_WIDE 1
@@ -33,10 +25,15 @@
 #endif
 
 // RAPID_BF16_DOTS: the processor has an instruction for dot products of bfloat16.
-#if RAPID_AVX512 || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#if (RAPID_AVX512 && defined(__AVX512BF16__)) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
 #define RAPID_BF16_DOTS 1
 #else
 #define RAPID_BF16_DOTS 0
+#endif
+
+// RAPID_PROMPTS_IN_LEVELS: products of bytes are the fastest that there are for many inputs.
+#if RAPID_AVX2 || (RAPID_AVX512 && !RAPID_BF16_DOTS)
+#define RAPID_PROMPTS_IN_LEVELS 1
 #endif
 
 // How many inputs share a pass over a weight: as many as leave their sums in registers.

@@ -16,7 +16,7 @@
 #include "panels.h"
 #include "prompt_parts.h"
 
-#if RAPID_AVX2
+#if RAPID_PROMPTS_IN_LEVELS
 
 namespace {
 

@@ -59,7 +59,7 @@ int computed(const Matrix& m, const bf16* x, int rows, int threads, bf16* out, s
 }
 
 int prompt_product(const Matrix& m, const bf16* x, int rows, int threads, bf16* out, size_t stride) {
-#if RAPID_AVX2
+#if RAPID_PROMPTS_IN_LEVELS
   if (LevelCall::serves(m)) return computed<LevelCall>(m, x, rows, threads, out, stride);
 #endif
   if (m.kind == PARTS) {

@@ -70,7 +70,11 @@ struct VectorCall : PromptCall {
   static constexpr int MOST_ROWS = 128;  // of a weight in one part: as numbers they take 256 KB
   static constexpr int COLUMNS = 384;    // of a part, about: as numbers a panel of them stays in the nearest cache
   static constexpr int BLOCK = PANEL;
-  static constexpr int TOGETHER = 6;     // inputs whose sums stay in registers
+#if RAPID_AVX512
+  static constexpr int TOGETHER = 14;    // inputs whose sums stay in registers
+#else
+  static constexpr int TOGETHER = 6;
+#endif
   struct InUse {};
 
   float* inputs;  // (rows, columns)
