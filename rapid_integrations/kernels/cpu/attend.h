@@ -5,6 +5,7 @@
 #include "attention.h"
 #include "attention_amx.h"
 #include "attention_levels.h"
+#include "attention_words.h"
 #include "scratch.h"
 
 namespace {
@@ -165,6 +166,11 @@ inline void attend_prompt(int kv, int D, bf16* q, int rows, const int64_t* posit
   if (on_amx(kv))
     return with_head_dim(
         D, [&](auto width) { attend_on_amx<width, false>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch); });
+#endif
+#if RAPID_WORD_DOTS
+  if (kv == KV_BF16)
+    return with_head_dim(
+        D, [&](auto width) { attend_words<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch); });
 #endif
   attend(kv, D, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
 }

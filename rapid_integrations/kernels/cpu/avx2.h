@@ -300,6 +300,10 @@ inline __m128i _mm512_cvtepi32_epi8(__m512i x) {  // the lowest byte of each
   const __m256i both = sixteen_packed(bytes.v[0], bytes.v[1]);
   return _mm_packus_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
 }
+inline __m256i _mm512_cvtepi32_epi16(__m512i x) {  // the lower half of each
+  const __m512i halves = _mm512_and_si512(x, _mm512_set1_epi32(0xffff));
+  return sixteen_packed(halves.v[0], halves.v[1]);
+}
 inline __m512 _mm512_cvtph_ps(__m256i x) {  // from float16
   return {{_mm256_cvtph_ps(_mm256_castsi256_si128(x)), _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1))}};
 }
@@ -382,10 +386,7 @@ inline __m512 _mm512_dpbf16_ps(__m512 sum, __m512bh a, __m512bh b) {
 
 // sum + those of four bytes a lane of `a` with four signed ones of `b`. Products of pairs of bytes would not fit into 16 bits.
 inline __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i a, __m512i b) {
-#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-#define RAPID_VNNI 1
-  return by_half<__m512i>([&](int i) { return _mm256_dpbusd_epi32(sum.v[i], a.v[i], b.v[i]); });
-#elif defined(__AVXVNNI__)
+#if defined(__AVXVNNI__)
 #define RAPID_VNNI 1
   return by_half<__m512i>([&](int i) { return _mm256_dpbusd_avx_epi32(sum.v[i], a.v[i], b.v[i]); });
 #else
@@ -397,5 +398,12 @@ inline __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i a, __m512i b) {
   });
 #endif
 }
+
+#if RAPID_VNNI
+// sum + those of two numbers of 16 bits a lane.
+inline __m512i _mm512_dpwssd_epi32(__m512i sum, __m512i a, __m512i b) {
+  return by_half<__m512i>([&](int i) { return _mm256_dpwssd_avx_epi32(sum.v[i], a.v[i], b.v[i]); });
+}
+#endif
 
 }  // namespace
