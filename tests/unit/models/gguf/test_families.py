@@ -341,6 +341,7 @@ def test_rows_in_a_wrong_order_are_noticed(tmp_path, family, rows_packed_wrongly
 
 
 @pytest.mark.process
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("family", ["gemma3_text", "granite"])
 def test_the_check_in_a_child_reads_the_same(tmp_path, family):
     path, model = write(tmp_path, family)
