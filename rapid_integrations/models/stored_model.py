@@ -39,7 +39,9 @@ def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     with torch.device("meta"):
         model = model_class._from_config(own, dtype=dtype)
     base = model.base_model
-    base.rotary_emb = type(base.rotary_emb)(config=own)  # on no device it has computed nothing
+    for name in ("rotary_emb", "pos_emb"):  # on no device they have computed nothing
+        if (rotary := getattr(base, name, None)) is not None:
+            setattr(base, name, type(rotary)(config=own))
     for module in model.modules():
         if hasattr(module, "scalar_embed_scale"):  # of Gemma's tables
             module.embed_scale = torch.tensor(module.scalar_embed_scale)

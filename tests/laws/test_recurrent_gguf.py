@@ -1,4 +1,4 @@
-"""GGUF files of recurrent models: transformers dequantises them, and their states are kept as those of safetensors."""
+"""GGUF files of recurrent models, dequantised: their states are kept as those of safetensors."""
 
 import pytest
 import torch

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from tests.toys import gguf_hybrids
+from tests.toys import gguf_hybrids, gguf_mixers
 from tests.toys.gguf_experts import IDS, TOKENIZER
 from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, made, write_family
 
@@ -17,6 +17,7 @@ LENGTHS = (5, 18, 40, 80)  # windows are 20
 NO_WINDOW = {"sliding_window": None}  # llama.cpp ignores the one that Phi-3's files say
 MOST = 100  # tokens whose probabilities are compared
 ALLOWED = 0.15  # of a logarithm: llama.cpp rounds keys and values to float16
+ROUGH = 0.3  # LFM2 multiplies numbers with each other that come from inputs with eight bits
 CLOSE = 0.01  # few layers attend, and a wrong order of some vectors changes little
 
 STRETCHED = {
@@ -91,6 +92,28 @@ def test_llama_cpp_computes_the_same_of_gated_delta_nets(tmp_path, served, famil
     metadata = {"tokenizer__ggml__pre": "gpt-2"} | options
     path = gguf_hybrids.write_hybrid(tmp_path / "tiny.gguf", model, formats, **metadata)
     compare(served(path), model, LENGTHS, ALLOWED if formats is gguf_hybrids.mixed else CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in gguf_mixers.FAMILIES),
+        *((name, {"formats": gguf_mixers.mixed, "scale": 0.3}) for name in gguf_mixers.FAMILIES),
+        ("lfm2", {"sizes": {"conv_L_cache": 4, "tie_word_embeddings": False}}),
+        ("lfm2_moe", {"sizes": {"num_dense_layers": 2, "num_experts_per_tok": 3}}),
+        ("granite4", {"sizes": {"mamba_n_groups": 2, "mamba_d_state": 128}}),
+        ("granite4_moe", {"sizes": {"mamba_n_groups": 4, "tie_word_embeddings": False}}),
+    ],
+    ids=str,
+)
+def test_llama_cpp_computes_the_same_of_convolutions_and_mamba2(tmp_path, served, name, options):
+    options = dict(options)
+    model = gguf_mixers.made(name, scale=options.pop("scale", 0.5), **options.pop("sizes", {}))
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)
+    formats = options.pop("formats", lambda name: None)
+    path = gguf_mixers.write_mixers(tmp_path / "tiny.gguf", model, formats, tokenizer__ggml__pre="gpt-2")
+    compare(served(path), model, LENGTHS, ROUGH if formats is gguf_mixers.mixed else CLOSE)
 
 
 def compare(server, model, lengths, allowed=ALLOWED):

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from rapid_integrations.models.description import Decoder, Mlp, NotDescribedError, Recurrence, RowsOf
-from rapid_integrations.models.families.mixtral import experts
-from rapid_integrations.models.families.parts import activation, attention, decoder, layer, rms_norm
+from rapid_integrations.models.description import Decoder, Inputs, NotDescribedError, Recurrence, RowsOf
+from rapid_integrations.models.families.mixtral import experts, shared_mlp
+from rapid_integrations.models.families.parts import attention, decoder, layer, rms_norm
 
 
 def describe(model: Any) -> Decoder:
@@ -18,7 +18,7 @@ def describe(model: Any) -> Decoder:
     config, base = model.config, model.base_model
     layers = []
     for each in base.layers:
-        mlp = Mlp((each.shared_mlp.input_linear,), each.shared_mlp.output_linear, activation(config.hidden_act))
+        mlp = shared_mlp(each.shared_mlp, config)
         beside = None if each.block_sparse_moe is None else experts(each.block_sparse_moe, config, each.shared_mlp)
         rotation = None if base.rotary_emb is None else 0
         mixer = mamba2(each.mamba) if each.self_attn is None else attention(each.self_attn, rotation=rotation)
@@ -34,7 +34,7 @@ def describe(model: Any) -> Decoder:
 
 
 def mamba2(module: Any) -> Recurrence:
-    """Describe a Mamba2 as several families have it.
+    """Describe a Mamba2 as several families have it. One of a GGUF file has a module for steps, see `gguf.mamba2`.
 
     Raises:
         NotDescribedError: its steps are limited, or its convolution has another activation than SiLU.
@@ -47,9 +47,15 @@ def mamba2(module: Any) -> Recurrence:
     ends = list(accumulate((inner, inner, keys, keys, heads)))
     parts = torch.tensor_split(torch.arange(ends[-1], device="cpu"), ends[:-1])
     gates, values, key, query, steps = parts
+    if hasattr(module, "in_proj_qkvz"):
+        inputs: Inputs = (module.in_proj_qkvz,)
+        rates: Inputs = (module.in_proj_dt,)
+    else:
+        inputs = (RowsOf(module.in_proj, torch.cat([query, key, values, gates])),)
+        rates = (RowsOf(module.in_proj, steps),)
     return Recurrence(
-        inputs=(RowsOf(module.in_proj, torch.cat([query, key, values, gates])),),
-        rates=(RowsOf(module.in_proj, steps),),
+        inputs=inputs,
+        rates=rates,
         out=module.out_proj,
         key_heads=groups,
         value_heads=heads,

@@ -54,7 +54,7 @@ def experts(module: Any, config: Any, beside: Any = None) -> Experts:
     gate = getattr(module, "shared_expert_gate", None)
     mlp = None if shared is None else gated_mlp(shared, config)
     if beside is not None:
-        mlp = Mlp((beside.input_linear,), beside.output_linear, activation(config.hidden_act))
+        mlp = shared_mlp(beside, config)
     return Experts(
         router=(router.weight, None),
         routing=Routing(
@@ -70,6 +70,13 @@ def experts(module: Any, config: Any, beside: Any = None) -> Experts:
         shared=mlp,
         shared_gate=gate,
     )
+
+
+def shared_mlp(module: Any, config: Any) -> Mlp:
+    """Describe the MLP that Granite has beside experts or alone. One of a GGUF file has its gates apart."""
+    whole = getattr(module, "input_linear", None)
+    gate_up = (module.gate_proj, module.up_proj) if whole is None else (whole,)
+    return Mlp(gate_up, module.output_linear, activation(config.hidden_act))
 
 
 CLASSES = dict.fromkeys(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from rapid_integrations.models.gguf.forms import Forms, attends
 from rapid_integrations.models.gguf.header import GgufHeader, GgufTensor
 
 Told: TypeAlias = Mapping[str, Any]
@@ -51,7 +52,9 @@ class Architecture:
         partial: whether only a part of each head may be rotated.
         norm_offset: what llama.cpp's converter has added to the weights of norms.
         long_rope: whether the angles of some of its models follow the length of the text.
-        hybrid: whether some layers are gated delta nets; see `hybrids`.
+        forms: of a family with layers that have other forms in files than in models; None: there are none.
+        some_attend: whether the file has a number of heads of keys for each layer, 0 for those that do not attend.
+        outer: the modules around the layers, by what the file calls them.
         by_transformers: whether transformers reads all that a file says, so that it may dequantise the file.
     """
 
@@ -68,7 +71,9 @@ class Architecture:
     partial: bool = False
     norm_offset: float = 0.0
     long_rope: bool = False
-    hybrid: bool = False
+    forms: Forms | None = None
+    some_attend: bool = False
+    outer: Mapping[str, str] = field(default_factory=lambda: OUTER)
     by_transformers: bool = False
 
     def configuration(self, header: GgufHeader, tensors: Tensors) -> dict[str, Any] | None:
@@ -82,6 +87,9 @@ class Architecture:
         told = {key.removeprefix(prefix): value for key, value in stated.items() if key.startswith(prefix)}
         heads, width = told["attention.head_count"], told["embedding_length"]
         head_dim = told.get("attention.key_length", width // heads)
+        kv_heads = told.get("attention.head_count_kv", heads)
+        if self.some_attend:
+            kv_heads = kv_heads[attends(told).index(True)]
         turned = told.get("rope.dimension_count", head_dim)
         table = tensors.get("token_embd.weight")
         rope = {"rope_type": "default", "rope_theta": told.get("rope.freq_base", 10000.0)}
@@ -94,7 +102,7 @@ class Architecture:
             "hidden_size": width,
             "num_hidden_layers": told["block_count"] - told.get("nextn_predict_layers", 0),
             "num_attention_heads": heads,
-            "num_key_value_heads": told.get("attention.head_count_kv", heads),
+            "num_key_value_heads": kv_heads,
             "head_dim": head_dim,
             self.epsilon[1]: told[self.epsilon[0]],
             "max_position_embeddings": told["context_length"],
@@ -151,3 +159,15 @@ def granite_factors(told: Told) -> dict[str, Any]:
         "logits_scaling": told["logit_scale"],
         "attention_bias": False,
     }
+
+
+def whole_heads(told: Told) -> dict[str, Any]:
+    """Return nothing, if the heads' width is the one that a class without a setting for it has.
+
+    Raises:
+        TypeError: it is another one.
+    """
+    heads, width = told["attention.head_count"], told["embedding_length"]
+    if width % heads or told.get("attention.key_length", width // heads) != width // heads:
+        raise TypeError(f"{heads} heads of another width than {width} / {heads}")
+    return {}

@@ -24,7 +24,8 @@ from rapid_integrations.models.advice import without_advice
 from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import StoredBlocks
 from rapid_integrations.models.decoder_lm import DecoderLM
-from rapid_integrations.models.gguf import hybrids, plain_pass
+from rapid_integrations.models.gguf import plain_pass
+from rapid_integrations.models.gguf.description import forms_of
 from rapid_integrations.models.skeleton import Skeleton, shape_of
 from rapid_integrations.models.stored_model import model_on_no_device, stored_model
 
@@ -36,7 +37,9 @@ _MOST_KEYS = 7  # that a query of a sliding window sees
 _FEW_EXPERTS = 8
 _OF_LAYERS = ("layer_types", "no_rope_layers")  # what configurations say of each layer
 _COUNTS = {"num_experts", "num_local_experts", "n_routed_experts"}  # as configurations name the number of experts
-_OF_ROUTERS = (".gate.weight", ".router.weight", ".router.bias", ".e_score_correction_bias")  # a number for each expert
+_LEADING = {"first_k_dense_replace", "num_dense_layers"}  # how many layers have no experts
+# What has a number for each expert.
+_OF_ROUTERS = (".gate.weight", ".router.weight", ".router.bias", ".e_score_correction_bias", ".expert_bias")
 _TOLERANCE = 0.1  # inputs of products are rounded to eight bits; a wrong order or scale is far beyond this
 
 
@@ -61,7 +64,8 @@ def transformers_model(config: Mapping[str, Any], skeleton: Any, dtype: torch.dt
             elif (stack := getattr(module, "stacks", {}).get(kind)) is not None:
                 held = stack.numbers(exact=exact)
             weights[f"{name}.{kind}"] = held.to(dtype, copy=True)
-    for name, weight in (hybrids.whole(config, weights) if hybrids.is_hybrid(config) else weights).items():
+    forms = forms_of(config)
+    for name, weight in (weights if forms is None else forms.whole(config, weights)).items():
         owner, _, kind = name.rpartition(".")
         setattr(model.get_submodule(owner), kind, torch.nn.Parameter(weight, requires_grad=False))
     for name, module in skeleton.named_modules():
@@ -82,8 +86,8 @@ def model_of(config: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
     shape = shape_of(config)
     if shape is not None:
         return Skeleton(shape[0], weights, tied=shape[1]).to(torch.bfloat16)
-    if hybrids.is_hybrid(config):
-        return hybrids.hybrid_model(config, weights, torch.bfloat16)
+    if (forms := forms_of(config)) is not None:
+        return forms.model(config, weights, torch.bfloat16)
     return stored_model(config, weights, torch.bfloat16)
 
 
@@ -197,8 +201,8 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     small |= {name: [each[index] for index in taken] for name, each in kinds_of_layers.items()}
     if config.get("sliding_window"):
         small["sliding_window"] = min(_MOST_KEYS, config["sliding_window"])
-    if "first_k_dense_replace" in config:
-        small["first_k_dense_replace"] = sum(index < config["first_k_dense_replace"] for index in taken)
+    for name in _LEADING & config.keys():
+        small[name] = sum(index < config[name] for index in taken)
     if config.get("mlp_only_layers"):
         small["mlp_only_layers"] = [n for n, index in enumerate(taken) if index in config["mlp_only_layers"]]
     return small | dict.fromkeys(_COUNTS & small.keys(), experts), some

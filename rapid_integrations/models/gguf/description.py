@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rapid_integrations.models.gguf import experts_config, families, hybrids
-from rapid_integrations.models.gguf.architecture import OUTER, Architecture
+from rapid_integrations.models.gguf import experts_config, families
+from rapid_integrations.models.gguf.architecture import Architecture
 from rapid_integrations.models.gguf.experts import STACKS, experts_of_layer
+from rapid_integrations.models.gguf.forms import Forms
 from rapid_integrations.models.gguf.header import GgufHeader
 from rapid_integrations.models.gguf.rope import FACTORS, LONG_FACTORS, long_rope_of, rope_of
 from rapid_integrations.models.gguf.tensors import MappedTensors
 
+_BARE = ("ssm_a", "ssm_d")  # names of tensors without ".weight" or ".bias"
 READ = frozenset({*families.ARCHITECTURES, *experts_config.ARCHITECTURES})
 """The architectures that are read here, as GGUF names them."""
 
@@ -67,14 +69,25 @@ def configuration_of(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
     return config
 
 
+def forms_of(config: Mapping[str, Any]) -> Forms | None:
+    """Return the forms of a model's layers, by its configuration; None if its family has none, or is not known here."""
+    architecture = _architecture_by(config)
+    return None if architecture is None else architecture.forms
+
+
+def _architecture_by(config: Mapping[str, Any]) -> Architecture | None:
+    table = experts_config.ARCHITECTURES if config.get("num_experts_per_tok") else families.ARCHITECTURES
+    return next((each for each in table.values() if each.model_type == config["model_type"]), None)
+
+
 def weights_of(
     tensors: MappedTensors, config: Mapping[str, Any], dtype: torch.dtype, *, in_blocks: bool = True
 ) -> dict[str, Any] | None:
     """Return the weights by transformers' names, or None if a tensor is unknown, or missing in layers without experts.
 
     A matrix in blocks that the kernels compute with is a `StoredBlocks`, those of all experts are a `StoredStack`, any
-    other tensor is a `Tensor` in `dtype`. Stacks are (N, O, K). In blocks, models with gated delta nets have the
-    names of `hybrids.split`.
+    other tensor is a `Tensor` in `dtype`. Stacks are (N, O, K). In blocks, models with `Forms` have the names of the
+    modules that these prepare.
 
     Args:
         tensors: of the files.
@@ -82,32 +95,30 @@ def weights_of(
         dtype: of the tensors that are not kept in blocks.
         in_blocks: False dequantises everything.
     """
-    of_all = (*families.ARCHITECTURES.values(), *experts_config.ARCHITECTURES.values())
-    architecture = next(each for each in of_all if each.model_type == config["model_type"])
-    predicts = bool(architecture.experts) or architecture.hybrid
+    architecture = _architecture_by(config)
+    assert architecture is not None
+    forms = architecture.forms
+    predicts = "nextn_predict_layers" in architecture.keys  # further tokens, with layers behind the others
     weights: dict[str, Any] = {}
     for name in tensors.names():
         stem, _, kind = name.rpartition(".")
-        if architecture.hybrid and kind == "ssm_a":  # it has no further name
+        if forms is not None and kind in _BARE:
             stem, kind = name, "weight"
         if name == FACTORS or (architecture.long_rope and name in LONG_FACTORS):
             continue
         if kind not in ("weight", "bias"):
             return None
-        if stem in OUTER:
-            weights[f"{OUTER[stem]}.{kind}"] = _read(tensors, name, architecture, dtype, in_blocks)
+        if stem in architecture.outer:
+            weights[f"{architecture.outer[stem]}.{kind}"] = _read(tensors, name, architecture, dtype, in_blocks)
             continue
         first, _, rest = stem.partition(".")
         number, _, part = rest.partition(".")
         if first != "blk" or not number.isdecimal():
             return None
         layer = f"model.layers.{int(number)}."
-        if predicts and int(number) >= config["num_hidden_layers"]:  # it predicts further tokens
+        if predicts and int(number) >= config["num_hidden_layers"]:
             continue
-        if (
-            architecture.hybrid
-            and (found := hybrids.part_of_layer(tensors, name, config, dtype, in_blocks)) is not None
-        ):
+        if forms is not None and (found := forms.part_of_layer(tensors, name, config, dtype, in_blocks)) is not None:
             named = {f"{layer}{own}": weight for own, weight in found.items()}
             if named.keys() & weights.keys():  # a file has one form of a matrix, not two
                 return None
@@ -133,8 +144,8 @@ def weights_of(
         found = _read(tensors, name, architecture, dtype, in_blocks and not plain, order)
         target = f"{layer}{own}" if one else f"{layer}{own}.{kind}"
         weights[target] = found[None] if own.endswith("shared_expert_gate") and found.ndim == 1 else found
-    if architecture.hybrid:  # layers differ, so the names are compared where the model is built
-        return weights if in_blocks else hybrids.whole(config, weights)
+    if forms is not None:  # layers differ, so the names are compared where the model is built
+        return weights if in_blocks else forms.whole(config, weights)
     if not architecture.experts and weights.keys() != architecture.names_of_all_weights(config):
         return None
     return weights

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rapid_integrations.models.gguf import hybrids
+from rapid_integrations.models.gguf import hybrids, mamba2, short_convolutions
 from rapid_integrations.models.gguf.architecture import (
     GRANITE_FACTORS,
     HEAD_NORMS,
@@ -17,6 +17,7 @@ from rapid_integrations.models.gguf.architecture import (
     Tensors,
     Told,
     granite_factors,
+    whole_heads,
 )
 
 _SIGMOID = 2  # of `expert_gating_func`
@@ -112,6 +113,36 @@ def _qwen35(told: Told, tensors: Tensors) -> dict[str, Any]:
     return _with_shared(told) | hybrids.numbers_of(told, sections=True)
 
 
+def _lfm2(told: Told, tensors: Tensors) -> dict[str, Any]:
+    # llama.cpp divides by the sum of the weights of the experts that are taken; the file does not say it.
+    if told["expert_gating_func"] != _SIGMOID:
+        raise TypeError(f"expert_gating_func is {told['expert_gating_func']!r}")
+    dense = told.get("leading_dense_block_count", 0)
+    if type(dense) is not int or not 0 <= dense < told["block_count"]:
+        raise TypeError(f"leading_dense_block_count is {dense!r}")
+    return (
+        short_convolutions.numbers_of(told)
+        | {
+            "num_experts": told["expert_count"],
+            "moe_intermediate_size": told["expert_feed_forward_length"],
+            "intermediate_size": told["feed_forward_length"],
+            "num_dense_layers": dense,
+            "norm_topk_prob": True,
+            "use_expert_bias": True,
+            "routed_scaling_factor": 1.0,
+        }
+        | whole_heads(told)
+    )
+
+
+def _granite4(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return mamba2.numbers_of(told, tensors) | {
+        "num_local_experts": told["expert_count"],
+        "intermediate_size": told.get("expert_feed_forward_length", told["feed_forward_length"]),
+        "shared_intermediate_size": told["expert_shared_feed_forward_length"],
+    }
+
+
 def _with_shared(told: Told) -> dict[str, Any]:
     shared = told["expert_shared_feed_forward_length"]
     own = {"num_experts": told["expert_count"], "norm_topk_prob": True, "shared_expert_intermediate_size": shared}
@@ -137,7 +168,7 @@ def _hybrid(class_name: str, model_type: str, own: Callable[[Told, Tensors], dic
         keys=hybrids.KEYS | {"expert_shared_feed_forward_length"},
         partial=True,
         norm_offset=1.0,
-        hybrid=True,
+        forms=hybrids.FORMS,
     )
 
 
@@ -195,6 +226,32 @@ ARCHITECTURES = {
         experts="block_sparse_moe.experts",
         keys=GRANITE_FACTORS,
         interleaved=True,
+    ),
+    "lfm2moe": Architecture(
+        "Lfm2MoeForCausalLM",
+        "lfm2_moe",
+        _lfm2,
+        short_convolutions.NAMES
+        | {"ffn_gate_inp": "feed_forward.gate", "exp_probs_b.bias": "feed_forward.expert_bias"},
+        plain=frozenset({"feed_forward.gate"}),
+        experts="feed_forward.experts",
+        keys=short_convolutions.KEYS | {"expert_gating_func", "leading_dense_block_count"},
+        epsilon=short_convolutions.EPSILON,
+        forms=short_convolutions.FORMS,
+        some_attend=True,
+        outer=short_convolutions.OUTER,
+    ),
+    "granitehybrid": Architecture(
+        "GraniteMoeHybridForCausalLM",
+        "granitemoehybrid",
+        _granite4,
+        mamba2.WITH_EXPERTS,
+        plain=mamba2.PLAIN,
+        experts="block_sparse_moe.experts",
+        keys=mamba2.KEYS,
+        interleaved=True,
+        forms=mamba2.FORMS,
+        some_attend=True,
     ),
     "qwen3next": _hybrid("Qwen3NextForCausalLM", "qwen3_next", _qwen3_next),
     "qwen35moe": _hybrid("Qwen3_5MoeForCausalLM", "qwen3_5_moe_text", _qwen35),

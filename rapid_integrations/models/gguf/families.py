@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rapid_integrations.models.gguf import hybrids
+from rapid_integrations.models.gguf import hybrids, mamba2, short_convolutions
 from rapid_integrations.models.gguf.architecture import (
     ATTENTION,
     GRANITE_FACTORS,
@@ -22,7 +22,9 @@ from rapid_integrations.models.gguf.architecture import (
     Tensors,
     Told,
     granite_factors,
+    whole_heads,
 )
+from rapid_integrations.models.gguf.forms import count
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 _NORMS_AROUND = {
@@ -47,28 +49,16 @@ def _nothing(told: Told, tensors: Tensors) -> dict[str, Any]:
     return {}
 
 
-def _count(told: Told, key: str) -> int:
-    """Return a number that has to be a whole one above 0.
-
-    Raises:
-        KeyError, TypeError: it is left out, or something else.
-    """
-    value = told[key]
-    if type(value) is not int or value <= 0:
-        raise TypeError(f"{key} is {value!r}")
-    return value
-
-
 def _layer_types(told: Told, every: int) -> list[str]:
     """Return the kind of each layer: of `every` layers the last sees all keys, if the file says nothing else.
 
     Raises:
         TypeError: the file says it in a way that is not known here.
     """
-    count, pattern = told["block_count"], told.get(_PATTERN, every)
+    layers, pattern = told["block_count"], told.get(_PATTERN, every)
     if type(pattern) is int and pattern > 0:
-        pattern = [index % pattern < pattern - 1 for index in range(count)]
-    if not isinstance(pattern, list) or len(pattern) != count or {type(each) for each in pattern} != {bool}:
+        pattern = [index % pattern < pattern - 1 for index in range(layers)]
+    if not isinstance(pattern, list) or len(pattern) != layers or {type(each) for each in pattern} != {bool}:
         raise TypeError(f"{_PATTERN} is {pattern!r}")
     return [_SLIDING if each else _FULL for each in pattern]
 
@@ -90,7 +80,7 @@ def _scalar(told: Told, of_largest: int) -> int:
 def _gemma(told: Told, every: int, of_largest: int) -> dict[str, Any]:
     return {
         "hidden_activation": "gelu_pytorch_tanh",
-        "sliding_window": _count(told, _WINDOW),
+        "sliding_window": count(told, _WINDOW),
         "layer_types": _layer_types(told, every),
         "query_pre_attn_scalar": _scalar(told, of_largest),
         "attn_logit_softcapping": None,
@@ -117,11 +107,11 @@ def _phi3(told: Told, tensors: Tensors) -> dict[str, Any] | None:
     # transformers knows no angles of this family but plain ones and those that follow the length of the text.
     if told.get("rope.scaling.type", "none") != "none":
         return None
-    return {"sliding_window": _count(told, _WINDOW) if told[_WINDOW] else None} | _whole_heads(told)
+    return {"sliding_window": count(told, _WINDOW) if told[_WINDOW] else None} | whole_heads(told)
 
 
 def _granite(told: Told, tensors: Tensors) -> dict[str, Any]:
-    return granite_factors(told) | {"mlp_bias": False} | _whole_heads(told)
+    return granite_factors(told) | {"mlp_bias": False} | whole_heads(told)
 
 
 def _smollm3(told: Told, tensors: Tensors) -> dict[str, Any]:
@@ -136,22 +126,22 @@ def _smollm3(told: Told, tensors: Tensors) -> dict[str, Any]:
 
 
 def _olmo2(told: Told, tensors: Tensors) -> dict[str, Any]:
-    return {"attention_bias": False} | _whole_heads(told)
+    return {"attention_bias": False} | whole_heads(told)
 
 
 def _cohere2(told: Told, tensors: Tensors) -> dict[str, Any]:
     return {
         "logit_scale": told["logit_scale"],
-        "sliding_window": _count(told, _WINDOW),
+        "sliding_window": count(told, _WINDOW),
         "layer_types": _layer_types(told, 4),
         "attention_bias": False,
-    } | _whole_heads(told)
+    } | whole_heads(told)
 
 
 def _starcoder2(told: Told, tensors: Tensors) -> dict[str, Any]:
     # Its files say nothing of a window, and llama.cpp computes without one.
     own = {"hidden_act": "gelu_pytorch_tanh", "use_bias": True, "sliding_window": None}
-    return own | _whole_heads(told)
+    return own | whole_heads(told)
 
 
 def _glm4(told: Told, tensors: Tensors) -> dict[str, Any]:
@@ -162,16 +152,16 @@ def _qwen35(told: Told, tensors: Tensors) -> dict[str, Any]:
     return hybrids.numbers_of(told, sections=True)
 
 
-def _whole_heads(told: Told) -> dict[str, Any]:
-    """Return nothing, if the heads' width is the one that a class without a setting for it has.
+def _lfm2(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return short_convolutions.numbers_of(told) | {"block_auto_adjust_ff_dim": False} | whole_heads(told)
 
-    Raises:
-        TypeError: it is another one.
-    """
-    heads, width = told["attention.head_count"], told["embedding_length"]
-    if width % heads or told.get("attention.key_length", width // heads) != width // heads:
-        raise TypeError(f"{heads} heads of another width than {width} / {heads}")
-    return {}
+
+def _granite4(told: Told, tensors: Tensors) -> dict[str, Any]:
+    inner = told["feed_forward_length"]
+    if told.get("expert_shared_feed_forward_length", inner) != inner:
+        raise TypeError("an MLP has two widths")
+    none = {"num_local_experts": 0, "num_experts_per_tok": 0}
+    return mamba2.numbers_of(told, tensors) | none | {"shared_intermediate_size": inner}
 
 
 ARCHITECTURES = {
@@ -243,7 +233,28 @@ ARCHITECTURES = {
         keys=hybrids.KEYS,
         partial=True,
         norm_offset=1.0,
-        hybrid=True,
+        forms=hybrids.FORMS,
+    ),
+    "lfm2": Architecture(
+        "Lfm2ForCausalLM",
+        "lfm2",
+        _lfm2,
+        short_convolutions.NAMES,
+        keys=short_convolutions.KEYS,
+        epsilon=short_convolutions.EPSILON,
+        forms=short_convolutions.FORMS,
+        some_attend=True,
+        outer=short_convolutions.OUTER,
+    ),
+    "granitehybrid": Architecture(
+        "GraniteMoeHybridForCausalLM",
+        "granitemoehybrid",
+        _granite4,
+        mamba2.NAMES,
+        keys=mamba2.KEYS,
+        interleaved=True,
+        forms=mamba2.FORMS,
+        some_attend=True,
     ),
 }
 """By the names that GGUF gives them."""

@@ -23,7 +23,8 @@ _RECURRENT = (
     "plamo",
     "kimi-linear",
 )
-_RECURRENT_READ = ("mamba", "lfm2", "qwen3next", "qwen35", "qwen35moe")  # of these, those that are read
+# Of these, those that are read.
+_RECURRENT_READ = ("mamba", "lfm2", "qwen3next", "qwen35", "qwen35moe", "lfm2moe")
 _DIFFUSED = ("dream", "llada")
 
 
@@ -118,4 +119,5 @@ def _by_transformers() -> frozenset[str]:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     spelt = (name.replace("_moe", "moe").replace("_", "-") for name in GGUF_SUPPORTED_ARCHITECTURES)
-    return frozenset(spelt) - {"general", "tokenizer", "t5", "umt5"}
+    # Of LFM2 it overlooks windows, and layers that see what comes behind a token.
+    return frozenset(spelt) - {"general", "tokenizer", "t5", "umt5", "lfm2"}

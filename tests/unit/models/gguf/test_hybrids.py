@@ -12,7 +12,7 @@ from rapid_integrations.errors import ModelLoadError, RapidError, UnsupportedMod
 from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models import loader
 from rapid_integrations.models.families import describe
-from rapid_integrations.models.gguf import comparison, stored
+from rapid_integrations.models.gguf import comparison, hybrids, stored
 from rapid_integrations.models.gguf.description import configuration_of, weights_of
 from rapid_integrations.models.gguf.experts_config import ARCHITECTURES as WITH_EXPERTS
 from rapid_integrations.models.gguf.header import read_header
@@ -210,7 +210,7 @@ def test_later_starts_need_no_comparison(tmp_path, monkeypatch):
 @needs_kernels
 def test_rows_of_another_order_are_noticed(tmp_path, monkeypatch):
     path, _ = write(tmp_path, "qwen3_5_text")
-    monkeypatch.setattr(comparison.hybrids, "_grouped", lambda *_: None)
+    monkeypatch.setattr(hybrids, "_grouped", lambda *_: None)
     with pytest.raises(UnsupportedModelError, match="differs from transformers"):
         load(path)
 

@@ -1,0 +1,192 @@
+"""Tiny models with short convolutions or Mamba2 as GGUF files, in the form that llama.cpp's converter gives them."""
+
+import gguf
+import torch
+from gguf import GGMLQuantizationType as Kind
+from gguf.quants import dequantize
+
+from tests.toys.every_family import tiny
+from tests.toys.gguf_experts import MERGES, TOKENIZER
+from tests.toys.gguf_file import (
+    blocks,
+    change_metadata,
+    describe_sizes,
+    describe_tokenizer,
+    in_files_order,
+    write_out,
+)
+from tests.toys.models import BOS_ID, EOS_ID
+
+_CONVOLUTIONS, _MAMBA = ["conv", "conv", "full_attention", "conv"], ["linear_attention", "full_attention"] * 2
+_SIZES = {
+    **{"vocab_size": len(TOKENIZER), "hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4},
+    **{"num_key_value_heads": 2, "num_hidden_layers": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 256},
+    **{"bos_token_id": BOS_ID, "eos_token_id": EOS_ID, "pad_token_id": None, "tie_word_embeddings": True},
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e5},
+}
+_LFM2 = {"layer_types": _CONVOLUTIONS, "conv_L_cache": 3, "block_auto_adjust_ff_dim": False}
+_GRANITE = {
+    **{"layer_types": _MAMBA, "mamba_n_heads": 8, "mamba_d_head": 64, "mamba_d_state": 64, "mamba_n_groups": 1},
+    **{"attention_multiplier": 0.1, "embedding_multiplier": 2.0, "logits_scaling": 4.0, "residual_multiplier": 0.5},
+    **{"shared_intermediate_size": 512, "num_local_experts": 0, "num_experts_per_tok": 0},
+}
+FAMILIES = {
+    "lfm2": ("lfm2", gguf.MODEL_ARCH.LFM2, _LFM2),
+    "lfm2_moe": ("lfm2_moe", gguf.MODEL_ARCH.LFM2MOE, _LFM2 | {"num_experts": 8, "num_dense_layers": 1}),
+    "granite4": ("granitemoehybrid", gguf.MODEL_ARCH.GRANITE_HYBRID, _GRANITE),
+    "granite4_moe": (
+        "granitemoehybrid",
+        gguf.MODEL_ARCH.GRANITE_HYBRID,
+        _GRANITE | {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 256},
+    ),
+}
+"""By the names that tests have for them: the family in transformers, the architecture in GGUF, and sizes."""
+_PLAIN = (".gate.weight", ".router.weight")  # routers
+
+
+def made(name, seed=1, scale=0.3, **changes):
+    """Return a random float32 model whose numbers that are not in blocks are those of a bfloat16 one."""
+    family, _, own = FAMILIES[name]
+    fields = type(tiny(family).config).__dataclass_fields__
+    model = tiny(family, seed, **{key: value for key, value in (_SIZES | own | changes).items() if key in fields})
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(scale if ".layers." in key and "conv1d" not in key else 1.0)
+            if parameter.ndim == 1 or key.endswith(_PLAIN) or parameter.ndim == 3 and parameter.shape[1] == 1:
+                parameter.copy_(parameter.bfloat16())
+            if key.endswith("mamba.A_log"):
+                parameter.clamp_(-3, 1.5)
+    return model
+
+
+def mixed(name):
+    """As llama.cpp's Q4_K_M, and other formats beside it; what it keeps in float32 is left."""
+    part = name.split(".", 2)[-1].rpartition(".")[0] or name.rpartition(".")[0]
+    if part in ("ffn_gate_inp", "ssm_conv1d", "shortconv.conv", "ssm_norm") or name.endswith(("ssm_a", "ssm_d")):
+        return None
+    if part in ("attn_v", "attn_output", "token_embd", "output"):
+        return Kind.Q6_K
+    own = {"ffn_down": Kind.Q8_0, "attn_k": Kind.Q5_0, "ssm_out": Kind.Q5_K, "shortconv.out_proj": Kind.Q5_K}
+    return (own | {"ffn_up": Kind.Q5_0, "ffn_up_exps": Kind.Q5_0, "ffn_down_shexp": Kind.Q6_K}).get(part, Kind.Q4_K)
+
+
+def write_mixers(
+    path, model, formats=mixed, *, leave_out=(), further=None, tokenizer=TOKENIZER, merges=MERGES, **metadata
+):
+    """Write a model; return its path.
+
+    `formats`: for a tensor's name in GGUF the blocks in which it is written (`GGMLQuantizationType` or None); the model
+    then gets the weights that they stand for. Other tensors are float32. `leave_out`: names of tensors. `further`:
+    tensors beside the model's, by name. `metadata`: keys, "__" for dots, those of the architecture without its name;
+    None removes one.
+    """
+    config = model.config
+    architecture = next(each for family, each, _ in FAMILIES.values() if family == config.model_type)
+    prefix = gguf.MODEL_ARCH_NAMES[architecture]
+    writer = gguf.GGUFWriter(str(path), prefix)
+    names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name == "lm_head.weight" and config.tie_word_embeddings:
+                continue
+            places = torch.arange(tensor.numel()).view(tensor.shape)
+            for theirs, where in _in_files(config, names, name, places):
+                if theirs in leave_out:
+                    continue
+                written = tensor.flatten()[where]
+                form = formats(theirs) if written.ndim > 1 else None
+                if form is None:
+                    changed = -torch.exp(written) if name.endswith("A_log") else written
+                    writer.add_tensor(theirs, changed.contiguous().numpy())
+                    continue
+                raw = blocks(written.flatten(0, -2).contiguous().numpy(), form)
+                writer.add_tensor(theirs, raw.reshape(*where.shape[:-1], -1), raw_dtype=form)
+                tensor.view(-1)[where.flatten()] = torch.from_numpy(dequantize(raw, form)).flatten()
+    for theirs, tensor in (further or {}).items():
+        writer.add_tensor(theirs, tensor.numpy())
+    _describe(writer, config)
+    describe_tokenizer(writer, config, tokenizer, merges)
+    change_metadata(writer, prefix, metadata)
+    write_out(writer)
+    return path
+
+
+def _in_files(config, names, name, places):
+    """Yield what a file has of a tensor: names, and the places of the tensor from which its numbers come."""
+    module, _, end = name.rpartition(".")
+    layer = ".".join(module.split(".")[:3])
+    in_file = f"blk.{layer.rpartition('.')[2]}.ffn_"
+    last = "_shexp" if getattr(config, "num_local_experts", 0) else ""
+    granite = config.model_type == "granitemoehybrid"
+
+    def theirs(own, end="weight"):
+        found = names.get_name(own)
+        assert found is not None, own
+        return f"{found}.{end}"
+
+    if name == "lm_head.weight":
+        yield "output.weight", places
+    elif end in ("A_log", "D"):
+        yield names.get_name(name), places[:, None]
+    elif end == "dt_bias":
+        yield theirs(f"{module}.dt_proj", "bias"), places
+    elif module.endswith("mamba.norm"):
+        yield theirs(module), places.view(config.mamba_n_groups, -1)
+    elif places.ndim == 3 and places.shape[1] == 1:  # convolutions
+        yield theirs(module), places[:, 0]
+    elif end == "expert_bias":
+        yield theirs(f"{layer}.feed_forward.expert_bias", "bias"), places
+    elif module.endswith("block_sparse_moe.router"):
+        yield theirs(f"{module}.layer"), places
+    elif module.endswith("shared_mlp.input_linear"):
+        gate, up = places.chunk(2)
+        yield f"{in_file}gate{last}.weight", gate
+        yield f"{in_file}up{last}.weight", up
+    elif module.endswith("shared_mlp.output_linear"):
+        yield f"{in_file}down{last}.weight", places
+    elif end == "gate_up_proj":
+        gate, up = places.chunk(2, dim=1)
+        yield f"{in_file}gate_exps.weight", gate
+        yield f"{in_file}up_exps.weight", up
+    elif end == "down_proj":
+        yield f"{in_file}down_exps.weight", places
+    elif granite and end == "weight" and module.endswith(("q_proj", "k_proj")):
+        heads = config.num_attention_heads if module.endswith("q_proj") else config.num_key_value_heads
+        yield theirs(module), in_files_order(places, heads)
+    else:
+        yield theirs(module, end), places
+
+
+def _describe(writer, config):
+    granite = config.model_type == "granitemoehybrid"
+    describe_sizes(writer, config)
+    prefix = writer.arch
+    writer.kv_data[0].pop(f"{prefix}.attention.head_count_kv")
+    heads = config.num_key_value_heads
+    writer.add_head_count_kv([heads if kind == "full_attention" else 0 for kind in config.layer_types])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps if granite else config.norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    if not granite:
+        writer.add_shortconv_l_cache(config.conv_L_cache)
+        if config.model_type == "lfm2_moe":
+            writer.add_expert_count(config.num_experts)
+            writer.add_expert_used_count(config.num_experts_per_tok)
+            writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+            writer.add_leading_dense_block_count(config.num_dense_layers)
+            writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+        return
+    writer.add_expert_count(config.num_local_experts)
+    writer.add_expert_used_count(config.num_experts_per_tok)
+    writer.add_expert_shared_feed_forward_length(config.shared_intermediate_size)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_rope_scaling_finetuned(False)
+    writer.add_attention_scale(config.attention_multiplier)
+    writer.add_embedding_scale(config.embedding_multiplier)
+    writer.add_residual_scale(config.residual_multiplier)
+    writer.add_logit_scale(config.logits_scaling)
+    writer.add_ssm_conv_kernel(config.mamba_d_conv)
+    writer.add_ssm_state_size(config.mamba_d_state)
+    writer.add_ssm_group_count(config.mamba_n_groups)
+    writer.add_ssm_time_step_rank(config.mamba_n_heads)
+    writer.add_ssm_inner_size(config.mamba_n_heads * config.mamba_d_head)
