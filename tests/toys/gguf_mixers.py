@@ -55,8 +55,11 @@ def made(name, seed=1, scale=0.3, **changes):
                 parameter.mul_(scale if ".layers." in key and "conv1d" not in key else 1.0)
             if parameter.ndim == 1 or key.endswith(_PLAIN) or parameter.ndim == 3 and parameter.shape[1] == 1:
                 parameter.copy_(parameter.bfloat16())
-            if key.endswith("mamba.A_log"):
-                parameter.clamp_(-3, 1.5)
+            if key.endswith("mamba.D"):
+                parameter.mul_(4)
+        for key, buffer in model.named_buffers():
+            if key.endswith("expert_bias"):  # zeros, if nothing is done
+                buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(seed)) / 4)
     return model
 
 

@@ -21,6 +21,7 @@ from rapid_integrations.models.gguf.rope import FACTORS, LONG_FACTORS, long_rope
 from rapid_integrations.models.gguf.tensors import MappedTensors
 
 _BARE = ("ssm_a", "ssm_d")  # names of tensors without ".weight" or ".bias"
+_CORRECTIONS = "exp_probs_b"  # of experts' scores: small differences decide which are taken, so they are float32
 READ = frozenset({*families.ARCHITECTURES, *experts_config.ARCHITECTURES})
 """The architectures that are read here, as GGUF names them."""
 
@@ -141,7 +142,8 @@ def weights_of(
             if tensors.tensors[name].shape[-1] != len(order):
                 return None
         plain = one is not None or own in architecture.plain
-        found = _read(tensors, name, architecture, dtype, in_blocks and not plain, order)
+        own_dtype = torch.float32 if part == _CORRECTIONS else dtype
+        found = _read(tensors, name, architecture, own_dtype, in_blocks and not plain, order)
         target = f"{layer}{own}" if one else f"{layer}{own}.{kind}"
         weights[target] = found[None] if own.endswith("shared_expert_gate") and found.ndim == 1 else found
     if forms is not None:  # layers differ, so the names are compared where the model is built
