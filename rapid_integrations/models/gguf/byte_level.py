@@ -23,7 +23,8 @@ _QWEN_3_5_SPLIT = (  # marks belong to the letters before them
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
     r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-AS_LLAMA_3 = frozenset({"chatglm-bpe", "glm4"})  # of GLM-4 and its successors; transformers splits them as GPT-2
+# Of GLM-4 and its successors, of LFM2, and of OLMo 2 and Granite 4; transformers splits them as GPT-2.
+AS_LLAMA_3 = frozenset({"chatglm-bpe", "glm4", "lfm2", "dbrx"})
 SINGLE_DIGITS = frozenset({"refact", "starcoder", "command-r"})  # of Granite, StarCoder2 and Cohere 2; the same
 SPLITS = {
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "smaug-bpe", *AS_LLAMA_3), LLAMA_3_SPLIT),

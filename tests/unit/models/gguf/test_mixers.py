@@ -206,6 +206,14 @@ def test_the_comparison_has_a_layer_of_each_kind(tmp_path, family):
     assert experts == small["num_hidden_layers"] - small.get("num_dense_layers", 0) > 0
 
 
+@pytest.mark.parametrize(("family", "pre"), [("lfm2", "lfm2"), ("granite4", "dbrx")])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_text_is_split_as_the_model_was_trained(tmp_path, family, pre, dtype):
+    tokenizer = load(write(tmp_path, family, tokenizer__ggml__pre=pre)[0], dtype=dtype).vocabulary.tokenizer
+    pieces = [piece for piece, _ in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("DON'T pay  12345.")]
+    assert pieces == ["DON", "'T", "Ġpay", "Ġ", "Ġ", "123", "45", "."]
+
+
 # --- what goes wrong ------------------------------------------------------------------------------------------------
 
 WRONG = [
