@@ -28,6 +28,7 @@ ARCHITECTURES = {
     "granite": gguf.MODEL_ARCH.GRANITE,
     "smollm3": gguf.MODEL_ARCH.SMOLLM3,
     "olmo2": gguf.MODEL_ARCH.OLMO2,
+    "olmo3": gguf.MODEL_ARCH.OLMO2,
     "cohere2": gguf.MODEL_ARCH.COHERE2,
     "starcoder2": gguf.MODEL_ARCH.STARCODER2,
     "glm4": gguf.MODEL_ARCH.GLM4,
@@ -64,6 +65,12 @@ OF_A_FAMILY = {
     },
     "smollm3": {"num_hidden_layers": 5},
     "olmo2": {"tie_word_embeddings": False},
+    "olmo3": {
+        **{"num_hidden_layers": 5, "tie_word_embeddings": False},
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 5e4} for kind in ("sliding_attention", "full_attention")
+        },
+    },
     "cohere2": {"num_hidden_layers": 5, "logit_scale": 0.25},
     "starcoder2": {"sliding_window": None},
     "glm4": {
@@ -190,8 +197,15 @@ def _describe(writer, config):
         writer.add_value_length(head_dim)
     if family in ("phi3", "granite", "smollm3", "cohere2", "glm4"):
         writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1.0)))
-    if family in ("gemma2", "gemma3_text", "cohere2"):
+    if family in ("gemma2", "gemma3_text", "cohere2", "olmo3"):
         writer.add_sliding_window(config.sliding_window)
+    if family == "olmo3":
+        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config.layer_types])
+        writer.add_rope_freq_base_swa(ropes["sliding_attention"]["rope_theta"])
+    if rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     if family == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)

@@ -52,6 +52,7 @@ class Architecture:
         partial: whether only a part of each head may be rotated.
         norm_offset: what llama.cpp's converter has added to the weights of norms.
         long_rope: whether the angles of some of its models follow the length of the text.
+        scaled: whether a file may say a factor on cosines and sines; `own` compares it.
         forms: of a family with layers that have other forms in files than in models; None: there are none.
         some_attend: whether the file has a number of heads of keys for each layer, 0 for those that do not attend.
         outer: the modules around the layers, by what the file calls them.
@@ -71,6 +72,7 @@ class Architecture:
     partial: bool = False
     norm_offset: float = 0.0
     long_rope: bool = False
+    scaled: bool = False
     forms: Forms | None = None
     some_attend: bool = False
     outer: Mapping[str, str] = field(default_factory=lambda: OUTER)
@@ -124,7 +126,7 @@ class Architecture:
             or config["num_hidden_layers"] > _MOST_LAYERS
             or (turned != head_dim and not self.partial)
             or told.get("attention.value_length", head_dim) != head_dim
-            or (told.get("rope.scaling.attn_factor", 1.0) != 1.0 and not self.long_rope)
+            or (told.get("rope.scaling.attn_factor", 1.0) != 1.0 and not (self.long_rope or self.scaled))
             or told.get("interleave_moe_layer_step", 1) != 1
         ):
             return None

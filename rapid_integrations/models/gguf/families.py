@@ -7,6 +7,7 @@ Gemmas.
 
 from __future__ import annotations
 
+from math import isclose, log
 from typing import Any
 
 from rapid_integrations.models.gguf import hybrids, mamba2, short_convolutions
@@ -40,8 +41,13 @@ _FUSED = {
     "ffn_down": "mlp.down_proj",
 }
 _STARCODER2 = ATTENTION | NORMS_BEFORE | {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
+_OLMO = ATTENTION | HEAD_NORMS | MLP | {name: _NORMS_AROUND[name] for name in ("post_attention_norm", "post_ffw_norm")}
 _WINDOW = "attention.sliding_window"
 _PATTERN = "attention.sliding_window_pattern"
+_FACTORS_OF_YARN = ("rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor")
+_BOUNDS_OF_YARN = {
+    **{"rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0, "rope.scaling.yarn_ext_factor": 1.0}
+}
 _LAYERS_OF_GEMMA_2_27B, _LAYERS_OF_GEMMA_3_27B = 46, 62
 
 
@@ -129,6 +135,47 @@ def _olmo2(told: Told, tensors: Tensors) -> dict[str, Any]:
     return {"attention_bias": False} | whole_heads(told)
 
 
+def _olmo3(told: Told, tensors: Tensors) -> dict[str, Any]:
+    theta = told["rope.freq_base"]
+    if told.get("rope.freq_base_swa", theta) != theta:
+        raise TypeError("layers with windows have angles of their own, which llama.cpp does not compute")
+    _require_usual_yarn(told)
+    rope = {
+        "rope_type": "default",
+        "rope_theta": theta,
+    }  # what the file says of stretched angles holds for whole layers
+    return {
+        "attention_bias": False,
+        "sliding_window": count(told, _WINDOW),
+        "layer_types": _layer_types(told, 4),
+        "rope_parameters": {_FULL: rope, _SLIDING: dict(rope)},
+    } | whole_heads(told)
+
+
+def _require_usual_yarn(told: Told) -> None:
+    """Refuse a factor on cosines, or bounds between frequencies, other than those that yarn has if nothing is said.
+
+    Files have the model's whole factor, under one of two names, or none. llama.cpp overlooks one name, and multiplies
+    its own factor by what stands under the other one, so it computes something else than the model then.
+
+    Raises:
+        TypeError: it has others, or some without yarn.
+    """
+    stated = [told[key] for key in (*_FACTORS_OF_YARN, *_BOUNDS_OF_YARN) if key in told]
+    if not stated:
+        return
+    if told.get("rope.scaling.type") != "yarn":
+        raise TypeError("numbers of yarn without it")
+    factor = told["rope.scaling.factor"]
+    if not isinstance(factor, int | float) or not factor >= 1:
+        raise TypeError(f"rope.scaling.factor is {factor!r}")
+    usual = 0.1 * log(factor) + 1
+    if not all(isclose(told.get(key, usual), usual, rel_tol=1e-4) for key in _FACTORS_OF_YARN):
+        raise TypeError(f"a factor on cosines is not {usual}")
+    if any(told.get(key, value) != value for key, value in _BOUNDS_OF_YARN.items()):
+        raise TypeError(f"bounds are not {_BOUNDS_OF_YARN}")
+
+
 def _cohere2(told: Told, tensors: Tensors) -> dict[str, Any]:
     return {
         "logit_scale": told["logit_scale"],
@@ -189,15 +236,7 @@ ARCHITECTURES = {
     ),
     "granite": Architecture("GraniteForCausalLM", "granite", _granite, LLAMA, keys=GRANITE_FACTORS, interleaved=True),
     "smollm3": Architecture("SmolLM3ForCausalLM", "smollm3", _smollm3, LLAMA, interleaved=True),
-    "olmo2": Architecture(
-        "Olmo2ForCausalLM",
-        "olmo2",
-        _olmo2,
-        ATTENTION
-        | HEAD_NORMS
-        | MLP
-        | {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"},
-    ),
+    "olmo2": Architecture("Olmo2ForCausalLM", "olmo2", _olmo2, _OLMO),
     "cohere2": Architecture(
         "Cohere2ForCausalLM",
         "cohere2",
@@ -258,3 +297,15 @@ ARCHITECTURES = {
     ),
 }
 """By the names that GGUF gives them."""
+
+WITH_WINDOWS = {
+    "olmo2": Architecture(
+        "Olmo3ForCausalLM",
+        "olmo3",
+        _olmo3,
+        _OLMO,
+        keys=frozenset({_WINDOW, _PATTERN, "rope.freq_base_swa", *_FACTORS_OF_YARN, *_BOUNDS_OF_YARN}),
+        scaled=True,
+    ),
+}
+"""The same for files of which another model is meant if they say a window."""

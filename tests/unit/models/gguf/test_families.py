@@ -1,5 +1,7 @@
 """GGUF files of families without experts beside Llama's: their blocks are kept, and the answers are the file's."""
 
+import math
+
 import gguf
 import pytest
 import torch
@@ -160,7 +162,7 @@ def test_gemma_3_stretches_the_angles_of_layers_that_see_all_keys(tmp_path):
     assert rope["full_attention"] == {"rope_type": "default", "rope_theta": 1e6}
 
 
-@pytest.mark.parametrize(("family", "every"), [("gemma3_text", 6), ("gemma2", 2), ("cohere2", 4)])
+@pytest.mark.parametrize(("family", "every"), [("gemma3_text", 6), ("gemma2", 2), ("cohere2", 4), ("olmo3", 4)])
 def test_which_layers_have_windows(tmp_path, family, every):
     path, model = write(tmp_path, family)
     assert described(path)["layer_types"] == model.config.layer_types
@@ -172,6 +174,48 @@ def test_which_layers_have_windows(tmp_path, family, every):
     path, _ = write(tmp_path, family, attention__sliding_window_pattern=pattern)
     assert described(path)["layer_types"][:3] == ["full_attention", "sliding_attention", "full_attention"]
     path, _ = write(tmp_path, family, attention__sliding_window_pattern=pattern[1:])
+    assert described(path) is None
+
+
+STRETCHED = {"rope_type": "yarn", "rope_theta": 5e4, "factor": 8.0, "original_max_position_embeddings": 16}
+OLMO_3 = {
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 5e4},
+        "full_attention": STRETCHED,
+    }
+}
+USUAL = 0.1 * math.log(8) + 1  # the factor on cosines
+WHOLE = {"rope__scaling__yarn_attn_factor": USUAL, "rope__scaling__yarn_beta_fast": 32.0}
+
+
+@needs_kernels
+@pytest.mark.parametrize("said", [{}, WHOLE, {"rope__scaling__attn_factor": USUAL}], ids=str)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_olmo_3_stretches_the_angles_of_layers_that_see_all_keys(tmp_path, said, dtype):
+    path, model = write(tmp_path, "olmo3", sizes=OLMO_3, **said)
+    assert described(path)["rope_parameters"] == model.config.rope_parameters
+    loaded = load(path, dtype=dtype)
+    assert (type(loaded.lm) is StoredLM) == (dtype == "bfloat16")
+    assert error(loaded, model) < (ROUNDED if dtype == "bfloat16" else 1e-4)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"rope__freq_base_swa": 1e4},
+        {"rope__scaling__attn_factor": 1.0},  # of a model without a factor, or of one with llama.cpp's
+        {"rope__scaling__yarn_attn_factor": 1.3},
+        {"rope__scaling__yarn_beta_fast": 16.0},
+        {"rope__scaling__yarn_ext_factor": 0.5},
+        {"rope__scaling__type": "linear", **WHOLE},
+        {"rope__scaling__factor": 0.5, **WHOLE},
+        {"attention__sliding_window": 0},
+        {"attention__sliding_window_pattern": [True] * 4},
+    ],
+    ids=str,
+)
+def test_olmo_3_with_angles_or_windows_that_are_not_known(tmp_path, said):
+    path, _ = write(tmp_path, "olmo3", lambda name: None, sizes=OLMO_3 | {"intermediate_size": 32}, **said)
     assert described(path) is None
 
 
@@ -353,9 +397,9 @@ def test_the_check_in_a_child_reads_the_same(tmp_path, family):
 
 def test_the_names_are_those_of_the_gguf_package():
     """llama.cpp's converter writes no tensor of these families that the reader lacks, but for those of other models."""
-    from rapid_integrations.models.gguf.families import ARCHITECTURES as READ
+    from rapid_integrations.models.gguf import families
 
-    for family, architecture in READ.items():
+    for family, architecture in (*families.ARCHITECTURES.items(), *families.WITH_WINDOWS.items()):
         kind = next(each for each, name in gguf.MODEL_ARCH_NAMES.items() if name == family)
         theirs = {gguf.TENSOR_NAMES[each] for each in gguf.MODEL_TENSORS[kind]}
         assert {f"blk.{{bid}}.{name}" for name in architecture.names} <= theirs
