@@ -68,6 +68,9 @@ def write(folder, family, formats=mixed, scale=0.3, name="tiny.gguf", metadata=N
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(scale)
+        for key, buffer in model.named_buffers():
+            if key.endswith("correction_bias"):  # zeros, if nothing is done
+                buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(1)) / 8)
         (folder / "files").mkdir(exist_ok=True)
         path = write_experts(folder / "files" / name, model, TOKENIZER, MERGES, formats, **(metadata or {}))
     return path, model

@@ -329,6 +329,16 @@ def test_shapes_that_the_metadata_does_not_say(tmp_path, metadata):
             load(path, dtype=dtype)
 
 
+def test_heads_by_the_billion_are_compared_with_the_tensors_before_their_rows_are_counted(tmp_path):
+    many = dict.fromkeys(("ssm__group_count", "ssm__time_step_rank", "ssm__inner_size"), 2**31)
+    path, _ = write(tmp_path, "qwen3_next", lambda name: None, sizes=SMALL, **many)
+    config = described(path)
+    tensors = MappedTensors([read_header(path)])
+    for name in ("blk.0.ssm_ba.weight", "blk.0.ssm_conv1d.weight"):
+        with pytest.raises(ModelLoadError, match="metadata says"):
+            hybrids.part_of_layer(tensors, name, config, torch.bfloat16, True)
+
+
 def test_decays_that_grow(tmp_path, monkeypatch):
     from tests.toys import gguf_hybrids
 
