@@ -44,7 +44,9 @@ def main() -> None:
     for form in FORMATS.values():
         raw = torch.randint(0, 60, (ROWS, COLUMNS // form.columns * form.file_bytes), dtype=torch.uint8)
         if form.name == "MXFP4":
-            raw.view(ROWS, -1, form.file_bytes)[..., 0] = 125  # other exponents make numbers that are slow to compute with
+            raw.view(ROWS, -1, form.file_bytes)[..., 0] = (
+                125  # other exponents make numbers that are slow to compute with
+            )
         panels = arena.empty(panels_shape(form, *raw.shape), torch.uint8)
 
         def fill(form: BlockFormat = form, raw: Tensor = raw, panels: Tensor = panels) -> None:

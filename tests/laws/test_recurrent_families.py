@@ -44,8 +44,8 @@ OTHERS = (
 )
 WITHOUT_STATE = ("gemma3n_text", "gemma4_text")  # layers that share another one's keys and values
 DESCRIBED = (
-    *("granitemoehybrid", "lfm2", "qwen3_5_text", "qwen3_next"),
-    *(pytest.param(each, marks=pytest.mark.slow) for each in ("lfm2_moe", "qwen3_5_moe_text")),
+    *("falcon_h1", "granitemoehybrid", "lfm2", "nemotron_h", "qwen3_5_text", "qwen3_next"),
+    *(pytest.param(each, marks=pytest.mark.slow) for each in ("bamba", "lfm2_moe", "qwen3_5_moe_text")),
 )
 ALL = [*USUAL, *(pytest.param(family, marks=pytest.mark.slow) for family in OTHERS)]
 
@@ -220,7 +220,7 @@ def test_states_matter(family, of):
 @pytest.mark.parametrize(
     ("family", "take_over"),
     [
-        *(("qwen3_next", False), ("qwen3_5_text", True)),
+        *(("qwen3_next", False), ("falcon_h1", True), ("nemotron_h", True), ("qwen3_5_text", True)),
         *(pytest.param(each, False, marks=pytest.mark.slow) for each in ("falcon_h1", "mamba", "minimax")),
     ],
 )
