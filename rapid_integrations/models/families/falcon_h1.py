@@ -43,18 +43,21 @@ def _attention(module: Any, config: Any) -> Attention:
 
 
 def _recurrence(module: Any, config: Any) -> Recurrence:
-    """Describe a Mamba2. It has its factors for each row of its matrix, in its own dtype."""
+    """Describe a Mamba2, whose parts are gates, values, keys, queries and steps."""
     read = float(module.ssm_in_multiplier)
     if read != 1 and module.in_proj.bias is not None:
         raise NotDescribedError("a factor on what its Mamba2 reads is none on its biases")
     own = mamba2(module, rms_norm(module.norm) if module.mamba_rms_norm else None)
     inner, keys = own.value_heads * own.value_dim, own.key_heads * own.key_dim
-    begins = 2 * inner + keys, 2 * inner, inner, 0, 2 * inner + 2 * keys  # of queries, keys, values, gates and steps
+    factors = config.ssm_multipliers
+    if not module.mup_vector.is_meta:  # it has them for each row of its matrix, rounded to its own dtype
+        factors = module.mup_vector[0, 0, [0, inner, 2 * inner, 2 * inner + keys, -1]].tolist()
+    gates, values, of_keys, queries, steps = (read * float(each) for each in factors)
     return replace(
         own,
         together=inner // own.key_heads if module.mamba_rms_norm else 0,
         gates_behind=module.mamba_rms_norm and bool(config.mamba_norm_before_gate),
-        factors=tuple(read * float(module.mup_vector[0, 0, begin]) for begin in begins),
+        factors=(queries, of_keys, values, gates, steps),
         factor=float(config.ssm_out_multiplier),
     )
 
