@@ -337,8 +337,11 @@ class FusedDecoder(OperatorsPass, SharedResource):
     def moves_keys(self) -> bool:
         """Whether cached keys can be moved.
 
-        Not if they were normalised behind their rotation, or rotated by a text's capacity, or if windows free some.
+        Not if they were normalised behind their rotation, or rotated by a text's capacity, or if windows free some. Nor
+        if there are states, which hold what was read in its order.
         """
+        if self._state is not None:
+            return False
         moved_by_rotation = self.switch is None and not any(layer.rope.norm_behind for layer in self._layers)
         return moved_by_rotation and not any(self.windows)
 

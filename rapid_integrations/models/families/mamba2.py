@@ -18,7 +18,7 @@ def mamba2(module: Any, norm: Norm | None) -> Recurrence:
     Raises:
         NotDescribedError: its steps have an upper limit, or its convolution has another activation than SiLU.
     """
-    least, most = module.time_step_limit
+    least, most = module.time_step_limit or (0.0, inf)
     if most != inf or module.activation not in ("silu", "swish"):
         raise NotDescribedError("its steps are limited, or its convolutions have another activation than SiLU")
     heads, groups, keys = module.num_heads, module.n_groups, module.n_groups * module.ssm_state_size

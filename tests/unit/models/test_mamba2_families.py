@@ -48,7 +48,7 @@ SETTINGS = {
         "nemotron_h",
         {
             **{"n_routed_experts": 8, "n_group": 4, "topk_group": 2, "norm_topk_prob": False, "use_conv_bias": False},
-            **{"routed_scaling_factor": 2.5, "layers_block_type": [A, E, M, E]},
+            **{"routed_scaling_factor": 2.5, "mlp_bias": True, "layers_block_type": [A, E, M, E]},
         },
     ),
     "Bamba's biases": ("bamba", {"attention_bias": True, "mlp_bias": True, "mamba_proj_bias": True}),

@@ -260,6 +260,7 @@ def test_keys_in_eight_bits_and_states_as_they_are():
 
 def test_a_described_model_says_what_it_holds():
     lm = HuggingFaceLM(model(), take_over=True)
+    assert not lm.moves_keys
     cache = lm.new_cache(TEXT)
     lm.forward([CacheRows(ids()[:60], cache, 0, of_prompt=True)])
     # one layer of three attends: the other two have a state

@@ -110,7 +110,7 @@ def recurrent_at_random(rng):
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(0.3)
+                parameter.mul_(0.15 if kind.startswith("qwen") else 0.3)  # of few keys, rounding explodes sooner
     return made.bfloat16()
 
 
