@@ -147,7 +147,9 @@ class Attention:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """What stands in the place of an attention: a gated delta net (arXiv 2412.06464) or a Mamba2 (arXiv 2405.21060).
+    """What stands in the place of an attention, or beside one.
+
+    It is a gated delta net (arXiv 2412.06464) or a Mamba2 (arXiv 2405.21060).
 
     Each head keeps a matrix S, (D_k, D_v), in place of keys and values. A token's key k, value v, decay a and rate b
     make S' = a S + k u^T of it, and its query q gets S'^T q. Queries, keys and values are convolved with the same
