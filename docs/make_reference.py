@@ -198,9 +198,11 @@ and Kimi-Linear run in transformers' forward.
 Recurrent layers (gated delta nets, Mamba, lightning attention) and short convolutions keep a state in place of keys and
 values. It is kept every 512 to 4,096 tokens of a prompt, where other prompts with the same beginning go on.
 
-- **Described families** (Qwen3-Next, Qwen3.5, Granite 4, LFM2): what the newest tokens add to a state is recorded, so a
-  rejected draft is forgotten, and nothing is read twice. Their prefixes are kept on disk, too. Drafts are chains, not
-  trees, and no layer is skipped.
+- **Described families** (Qwen3-Next, Qwen3.5, Granite 4, Falcon-H1, Nemotron-H, Bamba, LFM2): what the newest tokens
+  add to a state is recorded, so a rejected draft is forgotten, and nothing is read twice. Their prefixes are kept on
+  disk, too. Drafts are chains, not trees, and no layer is skipped. Nemotron-H's steps are at least `time_step_min`, as
+  transformers has it where it reads several tokens; for single ones, it leaves that out. Nemotron 3 with experts that
+  read latents (`moe_latent_size`) runs in transformers' forward.
 - **Others**: the state at the start of a round is kept, and behind a rejected draft the accepted tokens are read once
   more. transformers continues some of them (Mamba, Falcon-Mamba, Jamba, Zamba, RecurrentGemma) with single tokens only:
   their prompts are slow behind the first 1,024 tokens. Their prefixes are kept in memory, and not on disk.
@@ -265,7 +267,11 @@ FORMATS: dict[str, dict[str, Any]] = {
 # Sizes of published models, if the defaults of a configuration are those of none.
 PUBLISHED: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("arcee", "glm4_moe", "hunyuan_v1_dense", "ministral"), {"head_dim": 128}),
+    "bamba": {"attn_layer_indices": [9, 18, 27]},
     "deepseek_v2": {"moe_intermediate_size": 1408},
+    "falcon_h1": {"hidden_size": 1024, "num_attention_heads": 16, "mamba_d_ssm": 1536, "mamba_n_heads": 24},
+    "granitemoehybrid": {"layer_types": ["linear_attention"] * 5 + ["full_attention"] + ["linear_attention"] * 26},
+    "nemotron_h": {"moe_intermediate_size": 1856, "moe_shared_expert_intermediate_size": 3712},
     "stablelm": {"hidden_size": 2048},
     **dict.fromkeys(("lfm2", "lfm2_moe"), {"layer_types": ["conv", "full_attention"] * 16, "hidden_size": 2048}),
     "phi3": {
@@ -280,8 +286,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 # Families of the table beside those that are described.
 FURTHER = (
     *("gpt2", "gpt_neox", "nanochat", "opt", "phimoe"),
-    *("bloom", "deepseek_v32", "deepseek_v4", "falcon_h1", "glm_moe_dsa", "jamba", "kimi_linear", "mamba2", "mpt"),
-    *("nemotron_h", "recurrent_gemma", "rwkv", "bailing_hybrid", "bamba", "falcon_mamba", "mamba", "minimax"),
+    *("bloom", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "jamba", "kimi_linear", "mamba2", "mpt"),
+    *("recurrent_gemma", "rwkv", "bailing_hybrid", "falcon_mamba", "mamba", "minimax"),
     *("olmo_hybrid", "zamba", "zamba2", "zaya"),
 )
 

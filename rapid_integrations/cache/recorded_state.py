@@ -284,7 +284,8 @@ class RecordedState(OneOwner):
         if self._first + needed <= self._held.shape[1]:
             return
         held = self._held[:, self._first : self._first + self._count]
-        if needed <= self._held.shape[1]:
+        # What was made in inference mode may be written to there alone, where not every pass runs.
+        if needed <= self._held.shape[1] and (torch.is_inference_mode_enabled() or not self._held.is_inference()):
             self._held[:, : self._count] = held.clone()
         else:
             room = max(_LEAST_ROOM, 2 * needed if self._count else needed)

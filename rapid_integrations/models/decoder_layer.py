@@ -20,7 +20,6 @@ from rapid_integrations.models.description import (
     Attention,
     Experts,
     Growth,
-    Inputs,
     Layer,
     Mlp,
     Recurrence,
@@ -45,35 +44,40 @@ class TakenLayer:
     Attributes:
         described: the layer.
         rope: how its heads are rotated.
-        qkv, out: products of the attention, or of what stands in its place.
-        mlp: the products of an MLP, gate and up first, or the experts in its place.
+        qkv, out: products of the attention, or of what stands in its place. `qkv` has behind them the inputs of a
+            recurrence beside the attention.
+        mlp: the products of an MLP, gate and up first, or the experts in its place; None: there is neither.
         latent: what latent attention has beside these; None: it is another one.
         input: the products of an input of its own, the gate first.
         beside: experts beside the MLP.
-        recurrence: what stands in the place of an attention, beside these; None: nothing does.
+        recurrence: what stands in the place of an attention or beside it; None: nothing does.
+        recurred_out: the product behind a recurrence beside the attention.
     """
 
     described: Layer
     rope: Rope
     qkv: Linear
     out: Linear
-    mlp: tuple[Linear, Linear] | TakenExperts
+    mlp: tuple[Linear, Linear] | TakenExperts | None
     latent: TakenLatent | None = None
     input: tuple[Linear, Linear] | None = None
     beside: TakenExperts | None = None
     recurrence: TakenRecurrence | TakenConvolution | None = None
+    recurred_out: Linear | None = None
 
     @classmethod
     def of(cls, layer: Layer, rope: Rope, quantization: Quantization | None, arena: Arena | None) -> TakenLayer:
         """Take the weights of a layer from its modules."""
-        attention, mlp = layer.attention, layer.mlp
+        attention, mlp, recurs = layer.attention, layer.mlp, layer.recurs
         recurrence: TakenRecurrence | TakenConvolution | None = None
-        latent = own = None
-        if isinstance(attention, Recurrence):  # before its inputs, which may be rows of the same matrix as its rates
-            recurrence = TakenRecurrence.of(attention, arena)
-        elif isinstance(attention, ShortConvolution):
-            recurrence = TakenConvolution.of(attention)
-        qkv, out = fuse(_inputs(attention), quantization, arena), fuse([attention.out], quantization, arena)
+        latent = own = recurred_out = None
+        if isinstance(recurs, Recurrence):  # before its inputs, which may be rows of the same matrix as its rates
+            recurrence = TakenRecurrence.of(recurs, arena)
+        elif isinstance(recurs, ShortConvolution):
+            recurrence = TakenConvolution.of(recurs)
+        qkv, out = fuse(layer.inputs, quantization, arena), fuse([attention.out], quantization, arena)
+        if layer.recurrence is not None:
+            recurred_out = fuse([layer.recurrence.out], quantization, arena)
         if isinstance(attention, Attention) and attention.latent is not None:
             latent = TakenLatent.of(attention.latent, quantization, arena)
         if layer.input is not None:
@@ -81,9 +85,14 @@ class TakenLayer:
         if isinstance(mlp, Mlp):
             pair = fuse(mlp.gate_up, quantization, arena), fuse([mlp.down], quantization, arena)
             beside = None if layer.beside is None else _take_experts(layer.beside, quantization, arena)
-            return cls(layer, rope, qkv, out, pair, latent, own, beside, recurrence)
-        experts = _take_experts(mlp, quantization, arena)
-        return cls(layer, rope, qkv, out, experts, latent, own, recurrence=recurrence)
+            return cls(layer, rope, qkv, out, pair, latent, own, beside, recurrence, recurred_out)
+        experts = None if mlp is None else _take_experts(mlp, quantization, arena)
+        return cls(layer, rope, qkv, out, experts, latent, own, None, recurrence, recurred_out)
+
+    @property
+    def attends(self) -> bool:
+        """Whether it has an attention."""
+        return self.described.attends is not None
 
     @property
     def attention(self) -> Attention:
@@ -92,14 +101,19 @@ class TakenLayer:
         return self.described.attention
 
     @property
+    def attention_rows(self) -> int:
+        """How many of `qkv`'s rows are the attention's."""
+        return sum(each.out_features for each in self.attention.qkv) if self.attends else 0
+
+    @property
     def slot(self) -> bool:
         """Whether a cache holds keys and values of the layer's own."""
-        return self.recurrence is None and self.attention.keys_of is None
+        return self.attends and self.attention.keys_of is None
 
     @cached_property
     def kind(self) -> AttentionKind:
         """What the attention does, with sinks in float32."""
-        kind = PLAIN if self.recurrence is not None else self.attention.kind
+        kind = self.attention.kind if self.attends else PLAIN
         return kind if kind.sinks is None else replace(kind, sinks=kind.sinks.detach().float())
 
     @property
@@ -110,12 +124,12 @@ class TakenLayer:
     @property
     def activation(self) -> Activation:
         """What the MLP or the experts do to their gate."""
-        return self.described.mlp.activation
+        return "silu" if self.described.mlp is None else self.described.mlp.activation
 
     @property
     def gated(self) -> bool:
-        """Whether the MLP has a gate; experts have one."""
-        return not isinstance(self.described.mlp, Mlp) or self.described.mlp.gated
+        """Whether the MLP or the experts have a gate."""
+        return self.described.mlp is None or self.described.mlp.gated
 
     @property
     def products(self) -> dict[str, Linear]:
@@ -123,11 +137,13 @@ class TakenLayer:
         named = {"qkv": self.qkv, "out": self.out} | ({} if self.latent is None else self.latent.products)
         if self.recurrence is not None and self.recurrence.rates is not None:
             named["rates"] = self.recurrence.rates
+        if self.recurred_out is not None:
+            named["recurred_out"] = self.recurred_out
         if self.input is not None:
             named |= {"input.gate": self.input[0], "input.projection": self.input[1]}
         for name in ("gate_up", "down") if self.experts is not None else ():
             named |= {f"experts.{index}.{name}": each for index, each in enumerate(getattr(self.experts, name))}
-        if isinstance(self.mlp, TakenExperts):
+        if self.mlp is None or isinstance(self.mlp, TakenExperts):
             return named
         return named | {"gate_up": self.mlp[0], "down": self.mlp[1]}
 
@@ -137,23 +153,38 @@ class TakenLayer:
         own = self.qkv.step_bytes + self.out.step_bytes + (0 if self.latent is None else self.latent.step_bytes)
         if self.recurrence is not None and self.recurrence.rates is not None:
             own += self.recurrence.rates.step_bytes
+        own += 0 if self.recurred_out is None else self.recurred_out.step_bytes
         own += sum(each.step_bytes for each in self.input or ())
         own += 0 if self.experts is None else self.experts.step_bytes
-        return own if isinstance(self.mlp, TakenExperts) else own + sum(product.step_bytes for product in self.mlp)
+        if self.mlp is None or isinstance(self.mlp, TakenExperts):
+            return own
+        return own + sum(product.step_bytes for product in self.mlp)
 
     def matrices(self, described: Layer) -> Matrices:
         """Return each product with the modules of `described` whose weights it holds: this layer, or a copy of it."""
-        attention, mlp = described.attention, described.mlp
-        held: list[tuple[Any, Any]] = [(self.qkv, Linears(_inputs(attention))), (self.out, Linears([attention.out]))]
-        if isinstance(attention, Recurrence):
+        return [*self.mixing_matrices(described), *self.mlp_matrices(described)]
+
+    def mixing_matrices(self, described: Layer) -> Matrices:
+        """Return `matrices` but for those of the MLP or the experts."""
+        attention, recurs = described.attention, described.recurs
+        held: list[tuple[Any, Any]] = [(self.qkv, Linears(described.inputs)), (self.out, Linears([attention.out]))]
+        if isinstance(recurs, Recurrence):
             assert isinstance(self.recurrence, TakenRecurrence)
-            held += self.recurrence.matrices(attention)
-        elif isinstance(attention, Attention) and self.latent is not None and attention.latent is not None:
+            held += self.recurrence.matrices(recurs)
+        if self.recurred_out is not None and recurs is not None:
+            held.append((self.recurred_out, Linears([recurs.out])))
+        if isinstance(attention, Attention) and self.latent is not None and attention.latent is not None:
             held += self.latent.matrices(attention.latent)
         if self.input is not None and described.input is not None:
             held += zip(self.input, map(Linears, ([described.input.gate], [described.input.projection])), strict=True)
+        return held
+
+    def mlp_matrices(self, described: Layer) -> Matrices:
+        """Return `matrices` of the MLP and the experts."""
+        mlp = described.mlp
+        held: list[tuple[Any, Any]] = []
         if isinstance(mlp, Mlp):
-            assert not isinstance(self.mlp, TakenExperts)
+            assert isinstance(self.mlp, tuple)
             held += [(self.mlp[0], Linears(mlp.gate_up)), (self.mlp[1], Linears([mlp.down]))]
         if self.experts is None or described.experts is None:
             return held
@@ -178,17 +209,38 @@ class TakenLayer:
 
         if isinstance(self.mlp, TakenExperts):
             return self.mlp(normed, activated)
+        mlp = self.described.mlp
+        assert self.mlp is not None and isinstance(mlp, Mlp)
         gate_up = self.mlp[0](normed)
-        if isinstance(self.described.mlp, Mlp) and self.described.mlp.sparsity:
+        if mlp.sparsity:
             gate, up = gate_up.chunk(2, dim=-1)
-            gate_up = torch.cat([thinned(gate, self.described.mlp.sparsity), up], dim=-1)
-        given = self.mlp[1](activated(gate_up))
+            gate_up = torch.cat([thinned(gate, mlp.sparsity), up], dim=-1)
+        if mlp.gate_factor != 1:
+            gate, up = gate_up.chunk(2, dim=-1)
+            gate_up = torch.cat([gate * mlp.gate_factor, up], dim=-1)
+        given = _scaled(self.mlp[1](activated(gate_up)), mlp.factor)
         if self.beside is None or self.beside.branches is None:
             return given
         norms = self.beside.branches
         read, by_router = normed_rows(norms.before, x, kernels), normed_rows(norms.router, x, kernels)
         of_experts = self.beside(read, activated, by_router)
         return normed_rows(norms.after_mlp, given, kernels) + normed_rows(norms.after, of_experts, kernels)
+
+    def given(self, attended: Tensor | None, recurred: Tensor | None) -> Tensor:
+        """Return what the attention and the recurrence give, or one of them, (T, E).
+
+        Args:
+            attended: (T, H * D), what the heads of the attention mix; None: there is none.
+            recurred: (T, H_v * D_v), what the recurrence gives; None: there is none.
+        """
+        if recurred is None or attended is None:
+            only = attended if recurred is None else recurred
+            assert only is not None
+            return self.out(only)
+        beside = self.described.recurrence
+        assert self.recurred_out is not None and beside is not None
+        of_recurrence = _scaled(self.recurred_out(recurred), beside.factor)
+        return of_recurrence + _scaled(self.out(attended), self.attention.factor)
 
     def ended(self, x: Tensor, given: Tensor | None) -> Tensor:
         """Return what the layer gives, (T, E): `x` and what it makes of its own input, (T, P), scaled."""
@@ -229,7 +281,8 @@ class TakenLayer:
         if own is not None and self.input is not None:
             gate, projection = map(native_matrix, self.input)
             added = NativeInput(gate, projection, own.activation, own.norm)
-        pair = None if isinstance(self.mlp, TakenExperts) else self.mlp
+        pair = self.mlp if isinstance(self.mlp, tuple) else None
+        factors = layer.mlp if isinstance(layer.mlp, Mlp) else None
         whole = NativeLayer(
             qkv=native_matrix(self.qkv),
             out=native_matrix(self.out),
@@ -248,9 +301,15 @@ class TakenLayer:
             residual=layer.residual,
             input=added,
             scale_of_all=1.0 if layer.scale is None else float(layer.scale),
+            gate_factor=1.0 if factors is None else factors.gate_factor,
+            mlp_factor=1.0 if factors is None else factors.factor,
         )
         if self.recurrence is not None:
-            return replace(whole, recurrence=self.recurrence.native)
+            own_out = None if self.recurred_out is None else native_matrix(self.recurred_out)
+            recurrence = replace(self.recurrence.native, first=self.attention_rows, out=own_out)
+            whole = replace(whole, recurrence=recurrence)
+        if not self.attends:
+            return whole
         attention, growth = self.attention, self.attention.growth
         return replace(
             whole,
@@ -266,6 +325,7 @@ class TakenLayer:
             keys_of=attention.keys_of,
             growth=None if growth is None else (growth.every, growth.scale),
             output_gates=attention.gated,
+            attention_factor=attention.factor,
         )
 
 
@@ -309,8 +369,8 @@ def grown(qk: Tensor, heads: int, growth: Growth, rows: Rows) -> Tensor:
     return torch.cat([(qk[:, :heads] * factors[:, None, None]).to(qk.dtype), qk[:, heads:]], dim=1)
 
 
-def _inputs(attention: Attention | Recurrence | ShortConvolution) -> Inputs:
-    return attention.qkv if isinstance(attention, Attention) else attention.inputs
+def _scaled(x: Tensor, factor: float) -> Tensor:
+    return x if factor == 1 else x * factor
 
 
 def _normalised_heads(qk: Tensor, heads: int, norms: tuple[Norm | None, Norm | None]) -> Tensor:

@@ -122,6 +122,7 @@ class Attention:
         growth: of queries; None: there is none.
         gated: `qkv` has behind the values a gate for each head (H * D). Its sigmoid is a factor on what heads give.
         keys_of: number of the layer whose keys and values this one reads. Such layers come behind all others.
+        factor: on what `out` gives, where a recurrence stands beside it.
     """
 
     qkv: Inputs
@@ -141,11 +142,14 @@ class Attention:
     keys_of: int | None = None
     growth: Growth | None = None
     gated: bool = False
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
 class Recurrence:
-    """What stands in the place of an attention: a gated delta net (arXiv 2412.06464) or a Mamba2 (arXiv 2405.21060).
+    """What stands in the place of an attention, or beside one.
+
+    It is a gated delta net (arXiv 2412.06464) or a Mamba2 (arXiv 2405.21060).
 
     Each head keeps a matrix S, (D_k, D_v), in place of keys and values. A token's key k, value v, decay a and rate b
     make S' = a S + k u^T of it, and its query q gets S'^T q. Queries, keys and values are convolved with the same
@@ -155,7 +159,8 @@ class Recurrence:
     the root of D_k. What a head gives is normalised, and then a gate's SiLU is a factor.
 
     Mamba2 adds u = b v, and to what a query gets it adds a multiple of v. Gates come before the norm, which takes some
-    heads together. Mamba calls a query C, a key B and a value x, and a rate is its dt.
+    heads together, or behind it, or there is no norm. Mamba calls a query C, a key B and a value x, and a rate is its
+    dt.
 
     Attributes:
         inputs: matrices of queries, keys, values, and of gates behind them: (2 H_k D_k + 2 H_v D_v, E).
@@ -165,12 +170,16 @@ class Recurrence:
         key_heads, value_heads, key_dim, value_dim: H_k, H_v, D_k and D_v. A query and key serve H_v / H_k heads.
         convolution: (2 H_k D_k + H_v D_v, 1, W), factors of a row and those before it, its own last.
         decay, bias: (H_v,), of decays exp(-exp(decay) softplus(x + bias)). The softplus is Mamba2's rate.
-        norm: of what heads give; of Mamba2 its weights are (H_v D_v,).
+        norm: of what heads give; of Mamba2 its weights are (H_v D_v,), and None: there is none.
         skip: (H_v,), multiples of Mamba2's values; None: it is a gated delta net.
         convolution_bias: (2 H_k D_k + H_v D_v,), or None.
         order: which of the convolution's rows are those of queries, keys and values; None: all, as they are.
         together: numbers that Mamba2's norm takes together.
         tiled: which heads a key head serves: value head h has the key head h % H_k, and otherwise h // (H_v / H_k).
+        gates_behind: Mamba2's gates come behind the norm.
+        factors: on what the products give of queries, keys, values, gates and Mamba2's rates.
+        least_rate: Mamba2's rates are at least so large.
+        factor: on what `out` gives, where it stands beside an attention.
     """
 
     inputs: Inputs
@@ -183,12 +192,16 @@ class Recurrence:
     convolution: Tensor
     decay: Tensor
     bias: Tensor
-    norm: Norm
+    norm: Norm | None
     skip: Tensor | None = None
     convolution_bias: Tensor | None = None
     order: Tensor | None = None
     together: int = 0
     tiled: bool = False
+    gates_behind: bool = False
+    factors: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
+    least_rate: float = 0.0
+    factor: float = 1.0
 
     @property
     def channels(self) -> int:
@@ -221,6 +234,8 @@ class Mlp:
 
     Attributes:
         sparsity: share of the gate's numbers that are to become 0; see `alternating.thinned`.
+        gate_factor: on the gate before its activation.
+        factor: on what `down` gives.
     """
 
     gate_up: Inputs
@@ -228,6 +243,8 @@ class Mlp:
     activation: Activation
     gated: bool = True
     sparsity: float = 0.0
+    gate_factor: float = 1.0
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -263,6 +280,7 @@ class Experts:
         shared_gate: the matrix (1, E) behind whose sigmoid the shared expert stands.
         shared: the MLP that every row takes.
         inner: intermediate numbers of one expert.
+        gated: they have a gate, as an `Mlp` does; the shared one, too.
         branches: norms of experts that stand beside an MLP with the same activation; None: they stand in its place.
     """
 
@@ -274,6 +292,7 @@ class Experts:
     shared: Mlp | None = None
     shared_gate: nn.Linear | None = None
     inner: int = 0
+    gated: bool = True
     branches: Branches | None = None
 
 
@@ -351,6 +370,7 @@ class Layer:
 
     Attributes:
         attention: or what stands in its place.
+        mlp: or experts in its place; None: there is neither.
         before_attention, before_mlp: norms of what attention and MLP read.
         after_attention, after_mlp: norms of what they give, before it is added.
         parallel: both read the same rows, and `before_mlp` is that of the attention.
@@ -360,10 +380,11 @@ class Layer:
         alternation: of the decoder's streams; None: there is one.
         laurel: a further summand beside the attention; the sum is divided by the root of 2. None: there is none.
         beside: experts beside the MLP, with `Experts.branches`.
+        recurrence: stands beside the attention: both read the same rows, and the sum of what they give is added.
     """
 
     attention: Attention | Recurrence | ShortConvolution
-    mlp: Mlp | Experts
+    mlp: Mlp | Experts | None
     before_attention: Norm | None = None
     before_mlp: Norm | None = None
     after_attention: Norm | None = None
@@ -375,6 +396,7 @@ class Layer:
     alternation: Alternation | None = None
     laurel: Laurel | None = None
     beside: Experts | None = None
+    recurrence: Recurrence | None = None
 
     @property
     def experts(self) -> Experts | None:
@@ -388,8 +410,14 @@ class Layer:
 
     @property
     def recurs(self) -> Recurrence | ShortConvolution | None:
-        """What stands in place of an attention and keeps a state, if something does."""
-        return None if isinstance(self.attention, Attention) else self.attention
+        """What stands in place of an attention or beside it and keeps a state, if something does."""
+        return self.recurrence if isinstance(self.attention, Attention) else self.attention
+
+    @property
+    def inputs(self) -> Inputs:
+        """The matrices that read what `before_attention` gives, but for those of rates."""
+        own = self.attention.qkv if isinstance(self.attention, Attention) else self.attention.inputs
+        return own if self.recurrence is None else (*own, *self.recurrence.inputs)
 
 
 @dataclass(frozen=True)
@@ -401,7 +429,7 @@ class Decoder:
         embedding: the module that holds the table (V, E).
         embedding_scale: factor on its rows.
         layers: from the first to the last.
-        modules: those of the model whose forward computes one layer each.
+        modules: those of the model whose forward computes one layer each, or two where another one computes its MLP.
         norm: before the head.
         head: the matrix of the logits.
         logit_scale, logit_softcap: logits become softcap * tanh(scale * logit / softcap).
@@ -415,7 +443,7 @@ class Decoder:
     head_dim: int
     embedding: Any
     layers: Sequence[Layer]
-    modules: Sequence[nn.Module]
+    modules: Sequence[nn.Module | tuple[nn.Module, nn.Module]]
     norm: Norm
     head: nn.Linear
     rotations: Sequence[Rotation]
@@ -440,7 +468,7 @@ class Decoder:
         """Whether all layers have keys and values of their own in heads of one shape, and no inputs of their own."""
         if self.streams is not None or any(layer.input is not None or layer.scale is not None for layer in self.layers):
             return False
-        return len(self.attentions) == len(self.layers) and not any(
+        return not self.recurrences and not any(
             each is not None for own in self.attentions for each in (own.value, own.kv_heads, own.head_dim, own.keys_of)
         )
 

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rapid_integrations.cache import KVCache, RecordedState, Rows, freed_pages
 from rapid_integrations.cache.arena import Arena
@@ -49,7 +49,7 @@ from rapid_integrations.models.operators_pass import OperatorsPass
 from rapid_integrations.models.recurrence import state_shape
 from rapid_integrations.models.rotation import Rotations, spread_over_head, turned
 from rapid_integrations.models.sparse_attention import BLOCK, DENSE_BLOCKS, STRIDE
-from rapid_integrations.models.taken_weights import Linears, empty, fill, lent
+from rapid_integrations.models.taken_weights import Linears, Matrices, empty, fill, lent
 
 if TYPE_CHECKING:
     from rapid_integrations.kernels.cuda.steps import GraphSteps
@@ -302,10 +302,12 @@ class FusedDecoder(OperatorsPass, SharedResource):
         Each layer has its weights only while it runs, so that little memory is needed.
         """
         described = describe(model)
-        parts = [
-            (module, layer.matrices(own))
-            for layer, own, module in zip(self._layers, described.layers, described.modules, strict=True)
-        ]
+        parts: list[tuple[nn.Module, Matrices]] = []
+        for layer, own, module in zip(self._layers, described.layers, described.modules, strict=True):
+            if isinstance(module, tuple):
+                parts += zip(module, (layer.mixing_matrices(own), layer.mlp_matrices(own)), strict=True)
+            else:
+                parts.append((module, layer.matrices(own)))
         return lent([*parts, (described.head, [(self._head, Linears([described.head]))])])
 
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
@@ -335,8 +337,11 @@ class FusedDecoder(OperatorsPass, SharedResource):
     def moves_keys(self) -> bool:
         """Whether cached keys can be moved.
 
-        Not if they were normalised behind their rotation, or rotated by a text's capacity, or if windows free some.
+        Not if they were normalised behind their rotation, or rotated by a text's capacity, or if windows free some. Nor
+        if there are states, which hold what was read in its order.
         """
+        if self._state is not None:
+            return False
         moved_by_rotation = self.switch is None and not any(layer.rope.norm_behind for layer in self._layers)
         return moved_by_rotation and not any(self.windows)
 
@@ -370,7 +375,7 @@ def _slots_of(layers: Sequence[TakenLayer]) -> list[int | None]:
     slots: list[int | None] = []
     own = 0
     for layer in layers:
-        if layer.recurrence is not None:
+        if not layer.attends:
             slots.append(None)
         elif layer.attention.keys_of is not None:
             slots.append(slots[layer.attention.keys_of])

@@ -17,7 +17,6 @@ from rapid_integrations.kernels.cuda import (
 )
 from rapid_integrations.models.decoder_layer import TakenLayer
 from rapid_integrations.models.description import Decoder
-from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.linear import Int4Linear, Int8Linear, Linear, PackedLinear, PlainLinear
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _products(layers: Sequence[TakenLayer]) -> list[Linear]:
 
 def _step_layer(layer: TakenLayer) -> StepLayer:
     described, attention = layer.described, layer.attention
-    assert not isinstance(layer.mlp, TakenExperts)
+    assert isinstance(layer.mlp, tuple)  # it has no experts, and only layers with recurrences have no MLP
     return StepLayer(
         qkv=layer.qkv,
         out=layer.out,

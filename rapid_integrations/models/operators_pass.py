@@ -80,7 +80,7 @@ class OperatorsPass:
         tables = self._tables_of(rows)
         any_latent = any(each.latent is not None for each in self._layers)
         spreads = {} if kernels and not any_latent else self._spread(tables, x.dtype)
-        sights = {(each.attention.window, each.kind.chunk) for each in self._layers if each.recurrence is None}
+        sights = {(each.attention.window, each.kind.chunk) for each in self._layers if each.attends}
         masks = {each: {sight: each.visible(*sight) for sight in sights} for each in rows if each.parents is not None}
         paths = described.streams
         streams = x[None] if paths is None else alternating.spread(paths, x)
@@ -90,7 +90,7 @@ class OperatorsPass:
         cut = max(index for index, layer in enumerate(self._layers) if layer.slot or layer.recurrence is not None)
         if cut + 1 < len(self._layers) and any(each.wanted_states for each in rows):
             ended = counts
-        keys_of = (layer.attention.keys_of for layer in self._layers if layer.recurrence is None)
+        keys_of = (layer.attention.keys_of for layer in self._layers if layer.attends)
         written: Written = {each: [] for each in keys_of if each is not None}
         recurrent = 0
         states = [each.state_pass() for each in rows]
@@ -104,17 +104,20 @@ class OperatorsPass:
             factor = own.residual
             first = [each.count - asked if index >= cut else 0 for each, asked in zip(rows, ended, strict=True)]
             qkv = layer.qkv(normed)
-            attends = layer.recurrence is None
-            spread = spreads[layer.rope, self._shape(layer)[1]] if spreads and attends else tables
+            spread = spreads[layer.rope, self._shape(layer)[1]] if spreads and layer.attends else tables
+            recurred, attended = None, None
             if layer.recurrence is not None:
-                attended = _recurred(layer.recurrence, recurrent, qkv, normed, states, counts, first, kernels)
+                own_rows = layer.attention_rows
+                behind = qkv[:, own_rows:]
+                recurred = _recurred(layer.recurrence, recurrent, behind, normed, states, counts, first, kernels)
                 recurrent += 1
-            elif layer.latent is not None:
+                qkv = qkv[:, :own_rows]
+            if layer.latent is not None:
                 attended = self._attended_latents(index, qkv, rows, first, spread, masks)
-            else:
+            elif layer.attends:
                 attended = self._attended(index, qkv, rows, counts, first, tables, spread, masks, written, kernels)
             if index == cut:
-                if not attended:
+                if not (recurred or attended):
                     break
                 x, normed = (_last_rows(each, counts, ended) for each in (x, normed))
                 if paths is not None:
@@ -124,7 +127,7 @@ class OperatorsPass:
                     tables = _last_rows(tables[0], counts, ended), _last_rows(tables[1], counts, ended)
                     spreads = {} if kernels else self._spread(tables, x.dtype)
                     counts = ended
-            more = layer.out(_joined(attended).reshape(x.shape[0], -1))
+            more = layer.given(*(None if each is None else _joined(each).flatten(1) for each in (attended, recurred)))
             if own.parallel:
                 more = more + layer.mixed(normed, x, kernels)
                 continue
@@ -132,6 +135,8 @@ class OperatorsPass:
                 more = normed_rows(own.after_attention, more, kernels)
             if own.laurel is not None:
                 x, more = (x + more + alternating.augmented(own.laurel, normed)) / _ROOT_OF_2, None
+            if own.mlp is None:
+                continue
             x, normed = add_and_norm(x, more, factor, own.before_mlp, kernels)
             more = layer.mixed(normed, x, kernels)
             if own.after_mlp is not None:
@@ -286,7 +291,7 @@ class OperatorsPass:
         return _joined([cos for cos, _ in parts]), _joined([sin for _, sin in parts])
 
     def _spread(self, tables: Tables, dtype: torch.dtype) -> dict[tuple[Rope, int], Tables]:
-        ropes = {(layer.rope, self._shape(layer)[1]) for layer in self._layers if layer.recurrence is None}
+        ropes = {(layer.rope, self._shape(layer)[1]) for layer in self._layers if layer.attends}
         return {each: spread_over_head(tables, *each, dtype) for each in ropes}
 
     def _shape(self, layer: TakenLayer) -> tuple[int, int]:

@@ -58,6 +58,10 @@ class TakenRecurrence:
         if recurrence.order is not None:
             order = recurrence.order.to(taps.device)
             taps, tap_bias = taps[order], None if tap_bias is None else tap_bias[order]
+        if any(factor != 1 for factor in recurrence.factors):  # a convolution is linear: they are factors on its taps
+            keys, values = (recurrence.key_heads * recurrence.key_dim, recurrence.value_heads * recurrence.value_dim)
+            widths = torch.tensor([keys, keys, values], device=taps.device)
+            taps = taps * taps.new_tensor(recurrence.factors[:3]).repeat_interleave(widths)[:, None]
         return cls(
             recurrence,
             rates=fuse(recurrence.rates, None, arena, keep=bool(shared)),
@@ -86,6 +90,11 @@ class TakenRecurrence:
             tap_bias=self.tap_bias,
             together=own.together,
             norm=own.norm,
+            gates_behind=own.gates_behind,
+            gate_factor=own.factors[3],
+            rate_factor=own.factors[4],
+            least_rate=own.least_rate,
+            factor=own.factor,
             key_heads=own.key_heads,
             value_heads=own.value_heads,
             key_dim=own.key_dim,
@@ -151,7 +160,9 @@ class TakenRecurrence:
         repeated = (each.repeat(1, served, 1) if own.tiled else each.repeat_interleave(served, dim=1) for each in heads)
         query, key = (each.transpose(0, 1) for each in repeated)
         value = value.reshape(-1, own.value_heads, own.value_dim).transpose(0, 1)
-        steps = softplus(rates[:, -own.value_heads :] + self.bias).t()
+        steps = softplus(rates[:, -own.value_heads :] * own.factors[4] + self.bias).t()
+        if own.least_rate:
+            steps = steps.clamp(min=own.least_rate)
         log_decay = self.decay[:, None] * steps
         if self.skip is not None:
             given, state = changed(query, key, value, log_decay, steps, state, delta=False)
@@ -167,12 +178,15 @@ class TakenRecurrence:
 
 def gated(own: Recurrence, heads: Tensor, gates: Tensor) -> Tensor:
     """Return what heads give, (T, H, D) float32, with their gates (T, H, D) and the norm."""
-    factors = silu(gates.float())
+    factors = silu(gates.float() * own.factors[3])
+    if own.norm is None:
+        return heads * factors
     if own.skip is None:
         return normalised(replace(own.norm, weight=_wide(own.norm.weight)), heads) * factors
-    rows = (heads * factors).view(len(heads), -1, own.together)
+    rows = (heads if own.gates_behind else heads * factors).reshape(len(heads), -1, own.together)
     whole = normalised(replace(own.norm, weight=None), rows).flatten(1)
-    return whole if own.norm.weight is None else whole * own.norm.weight.float()
+    whole = whole if own.norm.weight is None else whole * own.norm.weight.float()
+    return whole * factors.flatten(1) if own.gates_behind else whole
 
 
 def changed(

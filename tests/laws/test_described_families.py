@@ -21,6 +21,7 @@ USUAL = (
     "deepseek_v2",
     "deepseek_v3",
     "exaone4",
+    "falcon_h1",
     "gemma2",
     "gemma3_text",
     "gemma3n_text",
@@ -30,13 +31,14 @@ USUAL = (
     "granite",
     "granitemoehybrid",
     "lfm2",
+    "nemotron_h",
     "olmo3",
     "phi3",
     "qwen3_5_text",
     "qwen3_next",
 )
 OTHERS = (
-    *("axk1", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu"),
+    *("axk1", "bamba", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu"),
     *("arcee", "cohere", "ernie4_5", "gemma", "glm", "granitemoe", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
     *("stablelm", "starcoder2", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "minimax_m2", "phi"),
@@ -151,7 +153,8 @@ def test_gemma_4_of_every_kind_is_what_transformers_generates(settings):
     ("family", "settings"),
     [
         *((each, {}) for each in ("deepseek_v3", "gemma3_text", "gemma4_text", "glm4_moe", "gpt_oss", "llama4_text")),
-        *(("gemma4_text", EXPERTS_BESIDE), ("phi3", {}), ("qwen3_next", {})),
+        *(("gemma4_text", EXPERTS_BESIDE), ("nemotron_h", {}), ("phi3", {}), ("qwen3_next", {})),
+        ("falcon_h1", {"mamba_n_heads": 16, "mamba_d_ssm": 128}),
     ],
 )
 @pytest.mark.parametrize("quantization", ["int8", "int4"])

@@ -125,7 +125,16 @@ OF_A_FAMILY = {
     **dict.fromkeys(
         ("bailing_hybrid", "kimi_linear"), {"layer_types": LINEAR, "num_key_value_heads": 4, "linear_num_heads": 4}
     ),
-    "falcon_h1": {"mamba_d_ssm": 64},
+    "falcon_h1": {
+        **{"mamba_d_ssm": 64, "mlp_multipliers": [0.7, 0.6], "ssm_multipliers": [0.8, 1.2, 0.7, 1.3, 0.9]},
+        **{"embedding_multiplier": 1.5, "lm_head_multiplier": 0.5, "key_multiplier": 0.7, "ssm_in_multiplier": 0.9},
+        **{"attention_in_multiplier": 0.8, "attention_out_multiplier": 0.6, "ssm_out_multiplier": 0.7},
+    },
+    "nemotron_h": {
+        "layers_block_type": ["linear_attention", "mlp", "linear_attention", "full_attention", "moe"],
+        **{"ssm_state_size": 8, "n_groups": 2, "moe_shared_expert_intermediate_size": 32},
+        "time_step_min": 1e-6,  # transformers' single tokens know no least step, and its chunks do
+    },
     "gemma3n_text": {
         **{"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCAB_SIZE, "num_hidden_layers": 5},
         **{"layer_types": SHARING, "num_kv_shared_layers": 2, "activation_sparsity_pattern": [0.9, 0.0, 0.0, 0.0, 0.0]},

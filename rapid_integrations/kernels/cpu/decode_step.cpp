@@ -221,22 +221,24 @@ int rapid_decode_step(const Model* model, const Step* step) {
     auto recur_rows = [&](const Layer& layer, const Widths& widths, int rows, const int* taken) NOT_INLINED {
       const Recurrence& r = *layer.recurrence;
       const int C = r.channels, V = r.value_dim;
-      const size_t wide = widths.qkv, width = record_width(r), whole = widths.out, stride = padded(int(whole));
-      const auto record_of = [&](const Rows& asked) { return asked.record + size_t(layer.slot) * size_t(asked.record_apart); };
+      const size_t wide = widths.qkv, width = record_width(r), whole = given_width(r), stride = padded(int(whole));
+      const float* const given_to_it = qkv + r.first;  // (T, wide)
+      const auto record_of = [&](const Rows& asked) { return asked.record + size_t(layer.state) * size_t(asked.record_apart); };
       for (int t = thread; t < T; t += threads) {
         const Part& part = parts.part[parts.part_of[t]];
-        const float* own = qkv + size_t(t) * wide;
+        const float* own = given_to_it + size_t(t) * wide;
         float* const to = record_of(*part.asked) + size_t(part.asked->recorded + t - part.first) * width;
         if (!r.value_heads) {  // the gate before the convolution
           for (int c = 0; c < C; c++) to[c] = own[c] * own[2 * C + c];
           continue;
         }
         std::copy(own, own + C, to);
-        std::copy(own + layer.qkv.rows, own + layer.qkv.rows + r.rates.rows, to + C);
+        const float* const rates = qkv + size_t(t) * wide + layer.qkv.rows;
+        std::copy(rates, rates + r.rates.rows, to + C);
       }
       if (thread == 0) next.store(0);
       team.barrier();
-      const size_t inputs = size_t(layer.slot) * size_t(r.taps - 1) * size_t(C);
+      const size_t inputs = size_t(layer.state) * size_t(r.taps - 1) * size_t(C);
       for (int p = thread; p < int(parts.part.size()); p += threads) {
         const Rows& asked = *parts.part[size_t(p)].asked;
         if (asked.settled) last_inputs(r, asked.inputs + inputs, record_of(asked), asked.settled, asked.inputs_into + inputs);
@@ -246,7 +248,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
         const Part& part = parts.part[parts.part_of[t]];
         const Rows& asked = *part.asked;
         convolve(r, asked.inputs + inputs, record_of(asked), asked.recorded + t - part.first, 0, C, space);
-        const float* behind = qkv + size_t(t) * wide + C;
+        const float* behind = given_to_it + size_t(t) * wide + C;
         for (int c = 0; c < C; c++) by_head[size_t(place) * stride + c] = to_bf16(behind[c] * space[c]);
       }
       if (!r.value_heads) return;
@@ -255,7 +257,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
         const Part& part = parts.part[size_t(task / r.value_heads)];
         const Rows& asked = *part.asked;
         const int head = task % r.value_heads;
-        const size_t matrix = (size_t(layer.slot) * r.value_heads + head) * matrix_floats(r);
+        const size_t matrix = (size_t(layer.state) * r.value_heads + head) * matrix_floats(r);
         recur(r, head, asked.inputs + inputs, record_of(asked), asked.recorded + part.rows, asked.state + matrix,
               asked.settled ? asked.state_into + matrix : nullptr, asked.settled, space, [&](int row, const float* given) {
                 const int t = part.first + row - asked.recorded;
@@ -266,9 +268,12 @@ int rapid_decode_step(const Model* model, const Step* step) {
       const int together = normed_together(r), norms = int(whole) / together;
       for (int i = thread; i < rows * norms; i += threads) {
         const int place = i / norms, t = taken ? taken[place] : place, first = i % norms * together;
-        gate_heads(r, first, recurred + size_t(t) * whole + first, qkv + size_t(t) * wide + C + first,
+        gate_heads(r, first, recurred + size_t(t) * whole + first, given_to_it + size_t(t) * wide + C + first,
                    by_head + size_t(place) * stride + first);
       }
+      if (!r.out.rows) return;
+      team.barrier();  // the attention beside it writes to `by_head` only behind another barrier
+      if (rows > 0) add_product(r.out, Norm{}, given(by_head, rows, int(whole), r.out), r.factor, rows, taken, nullptr);
     };
 
     // added = after_mlp(of_mlp) + after(of_experts), for this thread's columns s.
@@ -349,9 +354,9 @@ int rapid_decode_step(const Model* model, const Step* step) {
       }
       if (branches) join(*branches, s, rows);
       if (behind)
-        add_behind(layer.after_mlp, s, layer.residual, rows, nullptr, nullptr);
+        add_behind(layer.after_mlp, s, layer.mlp_residual, rows, nullptr, nullptr);
       else
-        add(s, y, apart, layer.residual, rows, nullptr, nullptr);
+        add(s, y, apart, layer.mlp_residual, rows, nullptr, nullptr);
     };
 
     if (const LayerInputs* of = model->inputs) {
@@ -410,7 +415,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
       const Widths widths(*model, layer, kind);
       const int KV = of_keys.KV, G = of_keys.G, D = layer.head_dim, slot = layer.slot;
       const int wide = int(widths.qkv), width = int(widths.query), mixed_width = int(widths.mixed);
-      const int heads_width = int(widths.out);
+      const int heads_width = layer.out.columns;
       const size_t key_bytes = widths.key_bytes, value_bytes = widths.value_bytes;
       // Of the last layer only what is asked for.
       const int* taken = index == model->layers - 1 ? parts.kept.data() : nullptr;
@@ -432,9 +437,9 @@ int rapid_decode_step(const Model* model, const Step* step) {
         }
       }
       team.barrier();
-      if (layer.recurrence) {
-        recur_rows(layer, widths, rows, taken);
-      } else {
+      const bool beside = layer.recurrence && layer.recurrence->out.rows;  // which has added what it gives
+      if (layer.recurrence) recur_rows(layer, widths, rows, taken);
+      if (!layer.recurrence || beside) {
         if (layer.latent) latent_rows(layer, widths);
         const int projections = layer.shares ? H : H + 2 * KV;  // that a row has in heads
         for (int i = layer.latent ? T * projections : thread; i < T * projections; i += threads) {
@@ -587,11 +592,12 @@ int rapid_decode_step(const Model* model, const Step* step) {
       team.barrier();
       if (rows > 0) {
         const Input in = given(by_head, rows, heads_width, layer.out);
-        add_product(layer.out, layer.after_attention, in, layer.residual, rows, taken, layer.parallel ? before : nullptr);
+        add_product(layer.out, layer.after_attention, in, layer.attention_residual, rows, beside ? nullptr : taken,
+                    layer.parallel ? before : nullptr);
       }
       team.barrier();
       const float* const read = layer.parallel ? before : x;  // by the MLP
-      if (!layer.experts || layer.experts->branches) {
+      if (layer.down.rows) {
         const int I = layer.down.columns;
         if (rows > 0) {
           const Input in = normed(read, layer.before_mlp, rows, layer.gate_up);
@@ -602,6 +608,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
             const int end = std::min(s.last, start + BLOCK);
             product(layer.gate_up, start, end, in, rows, {gate, BLOCK, start});
             if (up) product(layer.gate_up, I + start, I + end, in, rows, {up, BLOCK, I + start});
+            if (layer.gate_factor != 1)
+              for (int i = 0; i < rows * BLOCK; i++) gate[i] *= layer.gate_factor;
             for (int t = 0; t < rows; t++)
               activate(layer.activation, gate + size_t(t) * BLOCK, up ? up + size_t(t) * BLOCK : nullptr, end - start,
                        hidden + t * padded(I) + start);
@@ -614,7 +622,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
           if (layer.experts)
             product(layer.down, s.first, s.last, in, rows, {of_mlp, size_t(E), 0});
           else
-            add_product(layer.down, layer.after_mlp, in, layer.residual, rows, nullptr, nullptr);
+            add_product(layer.down, layer.after_mlp, in, layer.mlp_residual, rows, nullptr, nullptr);
         }
       }
       if (layer.experts && rows > 0) add_experts(layer, read, rows);

@@ -95,7 +95,9 @@ class NativeRecurrence:
 
     `rates` is (2 H_v, E), of Mamba2 (H_v, E); all else is float32: `taps` (W, C), `tap_bias` (C,), `decay`, `bias` and
     `skip` (H_v,). The layer's `qkv` has C rows that are convolved, and those of the gates behind them. A short
-    convolution has no heads, and three rows for each channel.
+    convolution has no heads, and three rows for each channel. Beside an attention, its rows begin with number `first`,
+    and it has an `out` of its own, with `factor` on what that gives. `gate_factor` and `rate_factor` are on what the
+    products give of gates and rates.
     """
 
     channels: int
@@ -112,6 +114,13 @@ class NativeRecurrence:
     value_dim: int = 0
     together: int = 0
     tiled: bool = False
+    gates_behind: bool = False
+    gate_factor: float = 1.0
+    rate_factor: float = 1.0
+    least_rate: float = 0.0
+    first: int = 0
+    out: AnyMatrix | None = None
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -143,11 +152,13 @@ class NativeInputs:
 class NativeLayer:
     """One decoder layer. Weights and biases of norms are bfloat16.
 
-    `gate_up` and `down` are None if `experts` stand in their place. `window` is None if a query sees everything.
+    `gate_up` and `down` are None if `experts` stand in their place, or nothing does. `window` is None if a query sees
+    everything.
     `latent` is None if the attention is not latent, which it is in all layers or in none. `kv_heads` and `head_dim` are
     None if the layer has the decoder's. `keys_of` is the number of the earlier layer whose keys and values it reads;
-    `qkv` has queries alone then. With `recurrence` there is no attention. With `output_gates`, `qkv` has gates of the
-    heads behind the values. If `growth` is (n, s), queries are multiplied with
+    `qkv` has queries alone then. With `recurrence` there is no attention, unless it has an `out` of its own. With
+    `output_gates`, `qkv` has gates of the heads behind the values. `attention_factor` and `mlp_factor` are on what they
+    add, beside `residual`, and `gate_factor` is on the MLP's gate. If `growth` is (n, s), queries are multiplied with
     1 + s log(1 + floor((position + 1) / n)). `scale_of_all` is a factor on all that the layer gives.
     """
 
@@ -180,6 +191,9 @@ class NativeLayer:
     scale_of_all: float = 1.0
     recurrence: NativeRecurrence | None = None
     output_gates: bool = False
+    attention_factor: float = 1.0
+    gate_factor: float = 1.0
+    mlp_factor: float = 1.0
 
 
 _NO_TOKEN = 1  # what a step returns if an id is no token's; any other failure is a logit that is NaN
@@ -475,8 +489,9 @@ def _count_slots(layers: ctypes.Array[Layer], keys_of: Sequence[int | None]) -> 
     recurrent = 0
     for layer, source in zip(layers, keys_of, strict=True):
         if layer.recurrence:
-            layer.slot, recurrent = recurrent, recurrent + 1
-            continue
+            layer.state, recurrent = recurrent, recurrent + 1
+            if not layer.recurrence.contents.out.rows:  # in place of an attention
+                continue
         if source is not None:
             layer.slot, layer.shares = layers[source].slot, 1
             continue
@@ -513,7 +528,9 @@ def _layer(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[object])
         activation=ACTIVATIONS.index(layer.activation),
         gated=layer.gated,
         parallel=layer.parallel,
-        residual=layer.residual,
+        attention_residual=layer.residual * layer.attention_factor,
+        mlp_residual=layer.residual * layer.mlp_factor,
+        gate_factor=layer.gate_factor,
         kv_heads=layer.kv_heads or kv_heads,
         head_dim=layer.head_dim or head_dim,
         output_gates=layer.output_gates,
@@ -533,6 +550,7 @@ def _layer(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[object])
         filled.input = ctypes.pointer(added)
     if layer.recurrence is not None:
         recurrence = recurrence_struct(layer.recurrence)
+        recurrence.factor *= layer.residual
         kept.append(recurrence)
         filled.recurrence = ctypes.pointer(recurrence)
     if layer.gate_up is not None and layer.down is not None:
@@ -554,10 +572,13 @@ def recurrence_struct(recurrence: NativeRecurrence) -> Recurrence:
     return Recurrence(
         **{
             name: getattr(own, name)
-            for name in ("key_heads", "value_heads", "key_dim", "value_dim", "channels", "together")
+            for name in (
+                *("key_heads", "value_heads", "key_dim", "value_dim", "channels", "together", "tiled", "gates_behind"),
+                *("first", "gate_factor", "rate_factor", "least_rate", "factor"),
+            )
         },
         taps=len(own.taps),
-        tiled=own.tiled,
+        out=Matrix() if own.out is None else matrix_of(own.out),
         rates=Matrix() if own.rates is None else matrix_of(own.rates),
         norm=norm_struct(own.norm),
         tap=address_of(own.taps),

@@ -71,13 +71,19 @@ struct Latent {  // of multi-head latent attention; see `latents.h`
   const Matrix *keys, *values;  // of each head (rank, plain), which a query is multiplied with, and (value, rank)
 };
 
-struct Recurrence {  // in place of an attention; see `recurrence.h`
+struct Recurrence {  // in place of an attention or beside it; see `recurrence.h`
   int32_t key_heads, value_heads, key_dim, value_dim;  // no heads: a short convolution between two gates
   int32_t channels, taps;     // numbers of a row that are convolved, and rows that a convolution reads
   int32_t together;           // numbers that the norm of a Mamba2 takes together
   int32_t tiled;              // value head h has the key head h % key_heads; else those of a key head lie together
+  int32_t gates_behind;       // the gates of a Mamba2 come behind the norm, and not before it
+  int32_t first;              // of the layer's qkv, the first row that is not the attention's
+  float gate_factor, rate_factor;  // on what the products give of gates, and of what a Mamba2's rates are computed from
+  float least_rate;           // a Mamba2's rates are at least so large
+  float factor;               // on what `out` gives
   Matrix rates;               // BF16 (2 value_heads, hidden): rates, and behind them what decays are computed from; of a
                               // Mamba2 (value_heads, hidden)
+  Matrix out;                 // beside an attention: behind what heads give; of no rows: in place of one, and the layer has it
   Norm norm;                  // of what heads give; of a Mamba2 with weights of its own for each number of a row
   const float* tap;           // (taps, channels), factors of a row's numbers and of those before it, its own last
   const float* tap_bias;      // (channels,), or null
@@ -100,7 +106,7 @@ struct LayerInputs {  // of every layer: (norm(projection_scale * projection(x))
 };
 
 struct Layer {
-  Matrix qkv, out, gate_up, down;
+  Matrix qkv, out, gate_up, down;  // the last two of no rows: there is no MLP
   Norm before_attention, after_attention, before_mlp, after_mlp, query, key, value;
   Rope rope;
   Sight sight;
@@ -109,10 +115,10 @@ struct Layer {
   const Experts* experts;     // in place of gate_up and down, or beside them, or null
   const Latent* latent;       // null: another attention; of all layers or of none, with the same numbers
   const LayerInput* input;    // null: there is none
-  const Recurrence* recurrence;  // in place of an attention; qkv has rows of its channels, and of gates behind them, or of a
+  const Recurrence* recurrence;  // null: there is none; qkv has rows of its channels, and of gates behind them, or of a
                               // short convolution's gate before it, of that behind it, and of its values
   int32_t kv_heads, head_dim; // of this layer; latent attention has one head, of its rotated numbers
-  int32_t slot;               // which of a cache's keys and values it has, or which of its states
+  int32_t slot, state;        // which of a cache's keys and values it has, and which of its states
   int32_t shares;             // an earlier layer has written them, and qkv has queries alone
   int32_t growth_every;       // queries are multiplied with 1 + growth_scale log(1 + floor((position + 1) / growth_every));
   float growth_scale;         // 0: they are not
@@ -121,7 +127,8 @@ struct Layer {
   int32_t gated;              // gate_up has rows of the gate, and then those of what it is multiplied with
   int32_t parallel;           // attention and MLP read the same rows
   int32_t output_gates;       // qkv has behind the values a gate for each head: its sigmoid is a factor on what heads give
-  float residual;             // factor on what attention and MLP add
+  float attention_residual, mlp_residual;  // factors on what they add
+  float gate_factor;          // on the gate of an MLP before its activation
 };
 
 struct Model {

@@ -90,12 +90,13 @@ class Latent(ctypes.Structure):
 
 
 class Recurrence(ctypes.Structure):
-    """What stands in place of an attention."""
+    """What stands in place of an attention or beside it."""
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("key_heads", "value_heads", "key_dim", "value_dim")),
-        *((name, ctypes.c_int32) for name in ("channels", "taps", "together", "tiled")),
-        ("rates", Matrix),
+        *((name, ctypes.c_int32) for name in ("channels", "taps", "together", "tiled", "gates_behind", "first")),
+        *((name, ctypes.c_float) for name in ("gate_factor", "rate_factor", "least_rate", "factor")),
+        *((name, Matrix) for name in ("rates", "out")),
         ("norm", Norm),
         *((name, ctypes.c_void_p) for name in ("tap", "tap_bias", "decay", "bias", "skip")),
     )
@@ -137,10 +138,10 @@ class Layer(ctypes.Structure):
         ("latent", ctypes.POINTER(Latent)),
         ("input", ctypes.POINTER(LayerInput)),
         ("recurrence", ctypes.POINTER(Recurrence)),
-        *((name, ctypes.c_int32) for name in ("kv_heads", "head_dim", "slot", "shares", "growth_every")),
+        *((name, ctypes.c_int32) for name in ("kv_heads", "head_dim", "slot", "state", "shares", "growth_every")),
         *((name, ctypes.c_float) for name in ("growth_scale", "scale")),
         *((name, ctypes.c_int32) for name in ("activation", "gated", "parallel", "output_gates")),
-        ("residual", ctypes.c_float),
+        *((name, ctypes.c_float) for name in ("attention_residual", "mlp_residual", "gate_factor")),
     )
 
 

@@ -47,8 +47,11 @@ std::string layouts() {
 
          WHOLE(Recurrence) + FIELD(Recurrence, key_heads) + FIELD(Recurrence, value_heads) + FIELD(Recurrence, key_dim) +
          FIELD(Recurrence, value_dim) + FIELD(Recurrence, channels) + FIELD(Recurrence, taps) + FIELD(Recurrence, together) +
-         FIELD(Recurrence, tiled) + FIELD(Recurrence, rates) + FIELD(Recurrence, norm) + FIELD(Recurrence, tap) +
-         FIELD(Recurrence, tap_bias) + FIELD(Recurrence, decay) + FIELD(Recurrence, bias) + FIELD(Recurrence, skip) +
+         FIELD(Recurrence, tiled) + FIELD(Recurrence, gates_behind) + FIELD(Recurrence, first) +
+         FIELD(Recurrence, gate_factor) + FIELD(Recurrence, rate_factor) + FIELD(Recurrence, least_rate) +
+         FIELD(Recurrence, factor) + FIELD(Recurrence, rates) + FIELD(Recurrence, out) +
+         FIELD(Recurrence, norm) + FIELD(Recurrence, tap) + FIELD(Recurrence, tap_bias) + FIELD(Recurrence, decay) +
+         FIELD(Recurrence, bias) + FIELD(Recurrence, skip) +
 
          WHOLE(LayerInput) + FIELD(LayerInput, gate) + FIELD(LayerInput, projection) + FIELD(LayerInput, norm) +
          FIELD(LayerInput, activation) +
@@ -62,9 +65,10 @@ std::string layouts() {
          FIELD(Layer, after_mlp) + FIELD(Layer, query) + FIELD(Layer, key) + FIELD(Layer, value) + FIELD(Layer, rope) +
          FIELD(Layer, sight) + FIELD(Layer, sinks) + FIELD(Layer, balance) + FIELD(Layer, experts) +
          FIELD(Layer, latent) + FIELD(Layer, input) + FIELD(Layer, recurrence) + FIELD(Layer, kv_heads) + FIELD(Layer, head_dim) +
-         FIELD(Layer, slot) + FIELD(Layer, shares) + FIELD(Layer, growth_every) + FIELD(Layer, growth_scale) +
-         FIELD(Layer, scale) + FIELD(Layer, activation) + FIELD(Layer, gated) + FIELD(Layer, parallel) +
-         FIELD(Layer, output_gates) + FIELD(Layer, residual) +
+         FIELD(Layer, slot) + FIELD(Layer, state) + FIELD(Layer, shares) + FIELD(Layer, growth_every) +
+         FIELD(Layer, growth_scale) + FIELD(Layer, scale) + FIELD(Layer, activation) + FIELD(Layer, gated) +
+         FIELD(Layer, parallel) + FIELD(Layer, output_gates) + FIELD(Layer, attention_residual) + FIELD(Layer, mlp_residual) +
+         FIELD(Layer, gate_factor) +
 
          WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) +
          FIELD(Model, intermediate) + FIELD(Model, vocabulary) + FIELD(Model, turned) + FIELD(Model, layer) +

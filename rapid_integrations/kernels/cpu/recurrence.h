@@ -6,7 +6,7 @@
 //
 // Tokens are computed one after another, so that one has the same bits whatever others are read with it. A row of a text
 // holds the numbers that are convolved, and behind them what rates and then what decays are computed from; Mamba2 has both
-// of the same.
+// of the same. It may stand beside an attention (Falcon-H1), with an `out` of its own.
 
 #pragma once
 
@@ -22,6 +22,11 @@ namespace {
 inline size_t record_width(const Recurrence& r) { return size_t(r.channels) + size_t(r.rates.rows); }
 
 inline size_t matrix_floats(const Recurrence& r) { return size_t(r.key_dim) * size_t(r.value_dim); }
+
+// Numbers of a row that its heads give, or its channels.
+inline size_t given_width(const Recurrence& r) {
+  return r.value_heads ? size_t(r.value_heads) * size_t(r.value_dim) : size_t(r.channels);
+}
 
 // Floats of space that one head needs.
 inline size_t recur_floats(const Recurrence& r) { return matrix_floats(r) + 2 * size_t(r.key_dim) + 3 * size_t(r.value_dim); }
@@ -132,8 +137,9 @@ void recur(const Recurrence& r, int head, const float* before, const float* reco
     convolve(r, before, record, t, 2 * keys + head * V, V, v);
     silu_of(q, 2 * K + V);  // they lie one behind the other
     const float* const own = record + size_t(t) * record_width(r) + C;
-    const float x = own[r.rates.rows - r.value_heads + head] + r.bias[head];
-    const float step = x > 20.0f ? x : std::log1p(std::exp(x)), kept = std::exp(r.decay[head] * step);
+    const float x = own[r.rates.rows - r.value_heads + head] * r.rate_factor + r.bias[head];
+    const float step = std::max(x > 20.0f ? x : std::log1p(std::exp(x)), r.least_rate);
+    const float kept = std::exp(r.decay[head] * step);
     if (r.skip) {
       for (int d = 0; d < V; d++) found[d] = step * v[d];
       change(from, kept, k, found, q, K, V, to, out);
@@ -161,21 +167,22 @@ inline void last_inputs(const Recurrence& r, const float* before, const float* r
   }
 }
 
-// How many numbers of a row the norm takes together.
-inline int normed_together(const Recurrence& r) { return r.skip ? r.together : r.value_dim; }
+// How many numbers of a row the norm takes together. Without a norm, those of a head are as good as any.
+inline int normed_together(const Recurrence& r) { return r.together ? r.together : r.value_dim; }
 
 // out = what heads give, x, with its gates and the norm: the numbers from `first` on that the norm takes together. x may be
 // changed.
 inline void gate_heads(const Recurrence& r, int first, float* x, const float* gate, bf16* out) {
-  const int count = normed_together(r);
-  if (r.skip) {
-    for (int d = 0; d < count; d++) x[d] *= silu(gate[d]);
+  const int count = normed_together(r), weight = r.skip ? first : 0;
+  if (r.skip && !r.gates_behind) {
+    for (int d = 0; d < count; d++) x[d] *= silu(gate[d] * r.gate_factor);
     const Spread s = spread(r.norm, x, count);
-    for (int d = 0; d < count; d++) out[d] = to_bf16((x[d] - s.mean) * s.factor * weight_of(r.norm, first + d));
+    for (int d = 0; d < count; d++) out[d] = to_bf16((x[d] - s.mean) * s.factor * weight_of(r.norm, weight + d));
     return;
   }
   const Spread s = spread(r.norm, x, count);
-  for (int d = 0; d < count; d++) out[d] = to_bf16((x[d] - s.mean) * s.factor * weight_of(r.norm, d) * silu(gate[d]));
+  for (int d = 0; d < count; d++)
+    out[d] = to_bf16((x[d] - s.mean) * s.factor * weight_of(r.norm, weight + d) * silu(gate[d] * r.gate_factor));
 }
 
 }  // namespace

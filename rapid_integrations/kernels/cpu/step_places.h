@@ -68,14 +68,15 @@ struct Widths {  // numbers of what a layer's attention works with, and bytes of
       out = H * size_t(l->value);
       widest = std::max({out, compressed, mixed, size_t(l->plain)});
       key_bytes = row_bytes(kv, l->rotated), value_bytes = row_bytes(kv, l->rank);
-    } else if (const Recurrence* r = layer.recurrence) {
-      qkv += size_t(r->rates.rows);
-      queries = 0, query = mixed = D;
-      out = widest = r->value_heads ? size_t(r->value_heads) * size_t(r->value_dim) : size_t(r->channels);
-      key_bytes = value_bytes = row_bytes(kv, layer.head_dim);
     } else {
       queries = 0, query = mixed = D, out = widest = H * D;
       key_bytes = value_bytes = row_bytes(kv, layer.head_dim);
+    }
+    if (const Recurrence* r = layer.recurrence) {
+      qkv += size_t(r->rates.rows);
+      const size_t given = given_width(*r);
+      out = r->out.rows ? std::max(out, given) : given;
+      widest = out;
     }
   }
 };

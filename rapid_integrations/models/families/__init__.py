@@ -13,8 +13,10 @@ from torch import nn
 
 from rapid_integrations.models.description import Decoder, NotDescribedError, matrices, parameters
 from rapid_integrations.models.families import (
+    bamba,
     cohere,
     deepseek,
+    falcon_h1,
     gemma,
     gemma3n,
     gemma4,
@@ -28,6 +30,7 @@ from rapid_integrations.models.families import (
     llama,
     llama4,
     mixtral,
+    nemotron_h,
     olmo,
     phi,
     qwen_next,
@@ -36,8 +39,8 @@ from rapid_integrations.models.families import (
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
-    *(cohere, deepseek, gemma, gemma3n, gemma4, glm, glm_moe, gpt_oss, granite),
-    *(granite_hybrid, hunyuan, lfm2, llama, llama4, mixtral, olmo, phi, qwen_next, starcoder),
+    *(bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt_oss, granite),
+    *(granite_hybrid, hunyuan, lfm2, llama, llama4, mixtral, nemotron_h, olmo, phi, qwen_next, starcoder),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()

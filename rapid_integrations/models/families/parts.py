@@ -213,11 +213,17 @@ def decoder(
     """Describe a model with `embed_tokens`, `layers` and `rotary_emb` in its base model, and `lm_head`.
 
     `kv_heads` is for configurations that have several numbers of them.
+
+    Raises:
+        NotDescribedError: no layer has a `self_attn`.
     """
     base, config, head = model.base_model, model.config, model.lm_head
     if rotations is None and getattr(base.rotary_emb, "rope_type", None) == "longrope":
         rotations = [long_rotation(config)]
-    first: nn.Module = next(each.self_attn for each in base.layers if hasattr(each, "self_attn"))
+    attentions = [own for each in base.layers if (own := getattr(each, "self_attn", None)) is not None]
+    if not attentions:
+        raise NotDescribedError("none of its layers attends")
+    first: nn.Module = attentions[0]
     head_dim = getattr(first, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Decoder(
         heads=config.num_attention_heads,

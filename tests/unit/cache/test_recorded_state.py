@@ -71,6 +71,17 @@ def test_many_rows_that_move_within_their_memory_keep_their_numbers():
     assert cache.state.tensors[-1].shape[1] <= 64
 
 
+def test_rows_that_were_recorded_in_inference_mode_move_outside_of_it():
+    cache = cache_of()
+    with torch.inference_mode():
+        read(cache, range(10), prompt=True)
+        read(cache, range(12))
+        cache.keep(10, range(10))
+        read(cache, [1, 2])
+    done = cache.state.begin(cache.length, 5, of_prompt=False)  # whoever fills it in writes to its memory by address
+    assert done.recorded[:, :, 0].tolist() == [[1, 2], [2, 3]] and done.rows.shape[1] == 7
+
+
 @pytest.mark.parametrize("prompt", [True, False])
 def test_states_of_a_prompt_are_kept_every_so_many_tokens_and_at_marks(prompt):
     cache = cache_of()

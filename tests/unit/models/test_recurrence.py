@@ -59,8 +59,22 @@ GRANITE = {
     **{"hidden_size": 64, "intermediate_size": 32, "shared_intermediate_size": 96, "num_attention_heads": 2},
     **{"num_key_value_heads": 1, "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 32, "mamba_n_groups": 2},
 }
+MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 32, "mamba_n_groups": 2}
+FALCON = {
+    **{"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32},
+    **MAMBA,
+    **{"mamba_d_ssm": 128, "mlp_multipliers": [0.7, 0.6], "ssm_multipliers": [0.8, 1.2, 0.7, 1.3, 0.9]},
+}
+NEMOTRON = {
+    **{"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32},
+    **{"mamba_num_heads": 4, "mamba_head_dim": 32, "ssm_state_size": 32, "n_groups": 2, "moe_intermediate_size": 32},
+}
+BAMBA = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1, **MAMBA}
 LFM2 = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1}
-SIZES = {"qwen3_next": QWEN, "qwen3_5_text": QWEN, "granitemoehybrid": GRANITE, "lfm2": LFM2}
+SIZES = {
+    **{"qwen3_next": QWEN, "qwen3_5_text": QWEN, "granitemoehybrid": GRANITE, "lfm2": LFM2},
+    **{"bamba": BAMBA, "falcon_h1": FALCON, "nemotron_h": NEMOTRON},
+}
 FAMILIES = ("granitemoehybrid", "qwen3_next")
 
 
@@ -147,7 +161,9 @@ def in_steps(lm, text, *lengths):
 
 
 @KERNELS
-@pytest.mark.parametrize("family", ["granitemoehybrid", "lfm2", "qwen3_next", "qwen3_5_text"])
+@pytest.mark.parametrize(
+    "family", ["bamba", "falcon_h1", "granitemoehybrid", "lfm2", "nemotron_h", "qwen3_next", "qwen3_5_text"]
+)
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 def test_steps_of_the_kernels_are_the_model_in_float32(family, quantization):
     ours = HuggingFaceLM(model(torch.bfloat16, family), take_over=True, quantization=quantization)
@@ -160,7 +176,7 @@ def test_steps_of_the_kernels_are_the_model_in_float32(family, quantization):
 
 
 @KERNELS
-@pytest.mark.parametrize("family", [*FAMILIES, "lfm2"])
+@pytest.mark.parametrize("family", [*FAMILIES, "falcon_h1", "lfm2", "nemotron_h"])
 @pytest.mark.parametrize("quantization", [None, "int4"])
 def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantization, family):
     lm = HuggingFaceLM(model(torch.bfloat16, family), take_over=True, quantization=quantization)
@@ -191,8 +207,9 @@ def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantizatio
 
 
 @KERNELS
-def test_threads_change_no_bit_of_a_step():
-    lm, before, outcomes = HuggingFaceLM(model(torch.bfloat16), take_over=True), torch.get_num_threads(), []
+@pytest.mark.parametrize("family", ["falcon_h1", "qwen3_next"])
+def test_threads_change_no_bit_of_a_step(family):
+    lm, before, outcomes = HuggingFaceLM(model(torch.bfloat16, family), take_over=True), torch.get_num_threads(), []
     cache = lm.new_cache(TEXT)
     lm.forward([CacheRows(ids()[:60], cache, 0, of_prompt=True)])
     try:
@@ -243,6 +260,7 @@ def test_keys_in_eight_bits_and_states_as_they_are():
 
 def test_a_described_model_says_what_it_holds():
     lm = HuggingFaceLM(model(), take_over=True)
+    assert not lm.moves_keys
     cache = lm.new_cache(TEXT)
     lm.forward([CacheRows(ids()[:60], cache, 0, of_prompt=True)])
     # one layer of three attends: the other two have a state
@@ -255,7 +273,7 @@ def test_a_described_model_says_what_it_holds():
     assert lm.windowed == (0, 0)
 
 
-@pytest.mark.parametrize("family", ["granitemoehybrid", "qwen3_next", "qwen3_5_text"])
+@pytest.mark.parametrize("family", ["falcon_h1", "granitemoehybrid", "nemotron_h", "qwen3_next", "qwen3_5_text"])
 def test_rows_of_a_matrix_are_taken_in_another_order_and_given_back(family):
     made = model(family=family)
     before = {name: each.clone() for name, each in made.state_dict().items()}
@@ -271,7 +289,7 @@ def test_rows_of_a_matrix_are_taken_in_another_order_and_given_back(family):
 
 @KERNELS
 @pytest.mark.parametrize("law", ["target", "augmented"])
-@pytest.mark.parametrize("family", ["granitemoehybrid", "qwen3_5_text"])
+@pytest.mark.parametrize("family", ["falcon_h1", "granitemoehybrid", "qwen3_5_text"])
 def test_answers_do_not_depend_on_who_proposes_nor_on_company(family, law):
     target = LoadedModel(
         HuggingFaceLM(model(torch.bfloat16, family, max_position_embeddings=4096), take_over=True),

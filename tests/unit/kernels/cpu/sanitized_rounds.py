@@ -69,10 +69,26 @@ def experts_at_random(rng):
 
 def recurrent_at_random(rng):
     """Return a model with gated delta nets, Mamba2 or short convolutions, with small numbers."""
+    kind = rng.choice(["falcon_h1", "granitemoehybrid", "lfm2", "nemotron_h", "qwen3_5_text", "qwen3_next"])
     keys, taps, heads = rng.choice([8, 16, 32, 48, 128]), rng.randint(2, 5), rng.choice([1, 2, 3])
     shape = {"hidden_size": 32 * rng.randint(2, 4), "intermediate_size": 96, "num_key_value_heads": 1}
-    kind = rng.choice(["granitemoehybrid", "lfm2", "qwen3_5_text", "qwen3_next"])
-    if kind == "granitemoehybrid":
+    if kind == "falcon_h1":
+        groups, inner = rng.choice([1, 2, 4]), 32 * rng.randint(1, 4)
+        shape |= {"num_attention_heads": rng.choice([1, 2, 3]), "head_dim": 32, "mamba_d_conv": taps}
+        shape |= {"mamba_n_heads": 4, "mamba_d_head": inner // 4, "mamba_d_ssm": inner, "mamba_d_state": keys}
+        shape |= {"mamba_n_groups": groups, "mamba_rms_norm": rng.random() < 0.5, "projectors_bias": rng.random() < 0.5}
+        shape |= {"mamba_norm_before_gate": rng.random() < 0.5}
+    elif kind == "nemotron_h":
+        shape |= {"num_attention_heads": rng.choice([1, 2, 3]), "head_dim": 32, "conv_kernel": taps}
+        shape |= {"mamba_num_heads": 4, "mamba_head_dim": 32, "ssm_state_size": keys, "n_groups": rng.choice([1, 2, 4])}
+        blocks = rng.choices(["linear_attention", "full_attention"], k=4)
+        behind = [rng.choice([[], ["mlp"], ["moe"]]) for _ in blocks]
+        shape["layers_block_type"] = [
+            "full_attention",
+            *(b for pair in zip(blocks, behind, strict=True) for b in (pair[0], *pair[1])),
+        ]
+        shape["moe_intermediate_size"] = 32
+    elif kind == "granitemoehybrid":
         shape |= {"hidden_size": 64, "num_attention_heads": 2, "shared_intermediate_size": 64, "mamba_d_conv": taps}
         shape |= {
             "mamba_n_heads": 4,
@@ -94,7 +110,7 @@ def recurrent_at_random(rng):
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(0.3)
+                parameter.mul_(0.15 if kind.startswith("qwen") else 0.3)  # of few keys, rounding explodes sooner
     return made.bfloat16()
 
 
