@@ -161,7 +161,11 @@ void products() {
   using Unpack = void (*)(int32_t, const void*, int32_t, int32_t, int32_t, void*);
   for (const std::string& name : WEIGHTS) {
     const Weight w = weight_of(name, rows, columns);
-    const std::vector<bf16> x = numbers(size_t(most) * columns);
+    std::vector<bf16> x = numbers(size_t(most) * columns);
+    for (int t = 0; t < most; t++) {  // numbers that stand out, and not the same ones in all rows
+      x[size_t(t) * columns + 70] = cut(40.0f);
+      x[size_t(t) * columns + 131 + 32 * (t % 3)] = cut(-25.0f);
+    }
     std::vector<float> all(size_t(most) * rows), some(all);
     product(&w.matrix, x.data(), most, 2, all.data());
     write("product " + name, all.data(), all.size());

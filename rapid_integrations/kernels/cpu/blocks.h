@@ -19,6 +19,7 @@
 
 #include <cstring>
 #include <type_traits>
+#include <type_traits>
 #include <utility>
 
 #include "interface.h"
@@ -320,6 +321,25 @@ inline __attribute__((always_inline)) void group_added(const uint8_t* p, int g, 
   }
 }
 
+#else
+
+// out[t * PANEL + row] + the products of group g of a block of a panel's rows with T inputs.
+template <class B>
+inline void group_added(const uint8_t* p, int g, const RoundedGroup* x, int T, float* out) {
+  for (int row = 0; row < PANEL; row++) {
+    uint8_t levels[GROUP];
+    for (int c = 0; c < GROUP; c++) levels[c] = uint8_t(B::level(p, g, row, c));
+    const float scale[2] = {B::scale(p, g, row, 0), B::scale(p, g, row, 16)}, minimum = B::minimum(p, g, row);
+    for (int t = 0; t < T; t++) {
+      int32_t first = B::OFFSET * x[t].less_first, second = B::OFFSET * x[t].less_second;
+      for (int c = 0; c < 16; c++) first += levels[c] * x[t].level[c];
+      for (int c = 16; c < GROUP; c++) second += levels[c] * x[t].level[c];
+      const float sum = B::HALVES ? float(first) * scale[0] + float(second) * scale[1] : float(first + second) * scale[0];
+      out[t * PANEL + row] += sum * x[t].scale + minimum * x[t].sum;
+    }
+  }
+}
+
 #endif
 
 // As `panel_dots`: out[t * PANEL + row] for the rows of a panel and T of `rows` inputs, `x` the first of these.
@@ -339,20 +359,70 @@ inline void block_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
 #else
   std::fill(out, out + T * PANEL, 0.0f);
   for (int block = 0; block < groups / B::GROUPS; block++, p += B::BYTES)
-    for (int g = 0; g < B::GROUPS; g++, x += rows)
-      for (int row = 0; row < PANEL; row++) {
-        uint8_t levels[GROUP];
-        for (int c = 0; c < GROUP; c++) levels[c] = uint8_t(B::level(p, g, row, c));
-        const float scale[2] = {B::scale(p, g, row, 0), B::scale(p, g, row, 16)}, minimum = B::minimum(p, g, row);
-        for (int t = 0; t < T; t++) {
-          int32_t first = B::OFFSET * x[t].less_first, second = B::OFFSET * x[t].less_second;
-          for (int c = 0; c < 16; c++) first += levels[c] * x[t].level[c];
-          for (int c = 16; c < GROUP; c++) second += levels[c] * x[t].level[c];
-          const float sum = B::HALVES ? float(first) * scale[0] + float(second) * scale[1] : float(first + second) * scale[0];
-          out[t * PANEL + row] += sum * x[t].scale + minimum * x[t].sum;
-        }
-      }
+    for (int g = 0; g < B::GROUPS; g++, x += rows) group_added<B>(p, g, x, T, out);
 #endif
+}
+
+template <class Panel>  // and not one of the formats of a file
+constexpr bool IS_PLAIN = std::is_same_v<Panel, Int8Panel> || std::is_same_v<Panel, Int4Panel>;
+
+#if RAPID_WIDE
+
+template <class Panel, int T>
+inline __attribute__((always_inline)) void any_group_added(const uint8_t* p, int g, const RoundedGroup* x,
+                                                           __m512 (&total)[T]) {
+  if constexpr (IS_PLAIN<Panel>)
+    group_added<Panel, T>(p, x, total);
+  else
+    group_added<Panel, T>(p, g, x, total);
+}
+
+#endif
+
+constexpr int RESTS_TOGETHER = 4;  // inputs that share what is unpacked for what they have left
+
+// The sums of N inputs + what they have left of group g.
+template <class Panel, int N, class F>
+inline void rests_of_group(const uint8_t* p, int g, const RoundedGroup* rest, const F& sums_of) {
+#if RAPID_WIDE
+  __m512 total[N];
+  for (int n = 0; n < N; n++) total[n] = _mm512_loadu_ps(sums_of(n));
+  any_group_added<Panel, N>(p, g, rest, total);
+  for (int n = 0; n < N; n++) _mm512_storeu_ps(sums_of(n), total[n]);
+#else
+  for (int n = 0; n < N; n++)
+    if constexpr (IS_PLAIN<Panel>)
+      group_added<Panel>(p, rest + n, 1, sums_of(n));
+    else
+      group_added<Panel>(p, g, rest + n, 1, sums_of(n));
+#endif
+}
+
+// out[(t - first) * PANEL + row] + what inputs t from `first` to `last` have left in groups that stand out. An input's are
+// added behind all of its groups, in their order, so that its bits do not depend on what stands out in others. The panel
+// is still in a core's cache.
+template <class Panel>
+inline void rests_added(const uint8_t* p, const RoundedRows& x, int first, int last, float* out) {
+  const Origin* origin = x.origin;
+  const Origin* const end = origin + x.rests;
+  const RoundedGroup* rest = x.rest;
+  while (origin != end) {
+    int count = 0;
+    if (origin->row >= first && origin->row < last)
+      while (++count < RESTS_TOGETHER && origin + count != end && origin[count].group == origin->group && origin[count].row < last) {
+      }
+    const int g = origin->group % Panel::GROUPS;
+    const uint8_t* const at = p + size_t(origin->group / Panel::GROUPS) * Panel::BYTES;
+    const auto sums_of = [&](int n) { return out + (origin[n].row - first) * PANEL; };
+    switch (count) {
+      case 0: count = 1; break;  // of another pass
+      case 1: rests_of_group<Panel, 1>(at, g, rest, sums_of); break;
+      case 2: rests_of_group<Panel, 2>(at, g, rest, sums_of); break;
+      case 3: rests_of_group<Panel, 3>(at, g, rest, sums_of); break;
+      default: rests_of_group<Panel, RESTS_TOGETHER>(at, g, rest, sums_of); break;
+    }
+    origin += count, rest += count;
+  }
 }
 
 }  // namespace

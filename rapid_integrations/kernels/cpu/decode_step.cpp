@@ -118,12 +118,12 @@ int rapid_decode_step(const Model* model, const Step* step) {
     const int threads = team.threads;
     float* const space = base + places.own + size_t(thread) * (places.space + places.input);
     bf16* const mine = (bf16*)(space + places.space);
-    RoundedGroup* const rounded = (RoundedGroup*)(space + places.space + T * padded(int(widest)) / 2);
+    float* const rounded = space + places.space + T * padded(int(widest)) / 2;
 
     auto given = [&](const bf16* first, int rows, int columns, const Matrix& m, size_t stride = 0) {
       if (!stride) stride = padded(columns);
-      if (m.kind != BF16) round_groups(first, rows, columns, stride, rounded);
-      return Input{first, rounded, columns, stride};
+      if (m.kind == BF16) return Input{first, {}, columns, stride};
+      return Input{first, round_groups(first, rows, columns, stride, rounded), columns, stride};
     };
     auto normed = [&](const float* from, const Norm& norm, int rows, const Matrix& m) {
       for (int t = 0; t < rows; t++) normalise(norm, from + size_t(t) * E, E, mine + t * padded(E));

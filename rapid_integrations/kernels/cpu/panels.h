@@ -4,6 +4,10 @@
 // summed across lanes, and the scales of a group's rows are one vector. What enters a product is rounded to eight bits
 // first, with a scale for each 32 columns, as llama.cpp does. A processor then multiplies and adds 64 pairs of numbers in
 // the time of 32 pairs of bfloat16, and a weight's levels need no conversion. The sum of a group is exact.
+//
+// What eight bits round off is as large as the largest number of a group. In most inputs a few columns have numbers tens of
+// times as large as others, and their groups lose nearly all that is lost. So what is rounded off of groups that stand out
+// in their row is rounded to eight bits as well, and multiplied, too.
 
 #pragma once
 
@@ -26,6 +30,18 @@ struct RoundedGroup {  // 32 columns of one row of input: level * scale
   // Sums of the levels of its halves, negative: times OFFSET they are taken away, since weights store their levels above
   // the true ones.
   int32_t less_first, less_second;
+};
+
+struct Origin {  // of what a group has left: its number, and its row
+  int32_t group, row;
+};
+
+// Rows of inputs, as products with panels read them, in space for `rounded_floats`.
+struct RoundedRows {
+  RoundedGroup* group;  // (groups, rows)
+  RoundedGroup* rest;   // what those have left that stand out, by group and then by row
+  Origin* origin;       // of each of these
+  int rests;
 };
 
 namespace {
@@ -101,10 +117,54 @@ inline void round_group(const bf16* x, RoundedGroup& out) {
   take_levels(rounded, largest / 127.0f, out);
 }
 
-// out[g * rows + t] of rows that lie `stride` apart: a group of all rows lies together, as the products read them.
-inline void round_groups(const bf16* x, int rows, int columns, size_t stride, RoundedGroup* out) {
-  for (int g = 0; g < columns / GROUP; g++)
-    for (int t = 0; t < rows; t++) round_group(x + t * stride + g * GROUP, *out++);
+// A group stands out if its scale is above so many times the mean of those of its row, whatever rows are beside it. If
+// what all groups have left was kept, products would take twice the time, and be little better.
+constexpr float STANDS_OUT = 2.0f;
+
+inline float most_of(double scales, int groups) { return float(double(STANDS_OUT) * scales / groups); }
+
+// What `whole` has rounded off of 32 columns, which is at most half of its scale.
+inline void round_rest(const bf16* x, const RoundedGroup& whole, RoundedGroup& out) {
+  const float factor = 2 * 127 / whole.scale;
+  float rounded[GROUP];
+  for (int i = 0; i < GROUP; i++) rounded[i] = (to_float(x[i]) - float(whole.level[i]) * whole.scale) * factor + INTEGERS;
+  take_levels(rounded, whole.scale / (2 * 127), out);
+}
+
+// At most so many groups of so many rows stand out: more than half of a row's cannot be above twice their mean. The sum of
+// scales is a double, so that rounding does not change that.
+inline size_t most_rests(size_t rows, size_t columns) { return rows * (columns / GROUP / 2); }
+
+inline size_t rounded_floats(size_t rows, size_t columns) {
+  static_assert(STANDS_OUT >= 2 && sizeof(RoundedGroup) % sizeof(float) == 0);
+  const size_t all = rows * (columns / GROUP), rests = most_rests(rows, columns);
+  return ((all + rests) * sizeof(RoundedGroup) + rests * sizeof(Origin)) / sizeof(float) + rows;
+}
+
+// Of rows that lie `stride` apart. A group of all rows lies together, as the products read them.
+inline RoundedRows round_groups(const bf16* x, int rows, int columns, size_t stride, float* space) {
+  const int groups = columns / GROUP;
+  RoundedRows out{(RoundedGroup*)space, nullptr, nullptr, 0};
+  out.rest = out.group + size_t(groups) * rows;
+  out.origin = (Origin*)(out.rest + most_rests(rows, columns));
+  float* const most = (float*)(out.origin + most_rests(rows, columns));  // that a scale of each row may be
+  for (int t = 0; t < rows; t++) {
+    double scales = 0;
+    for (int g = 0; g < groups; g++) {
+      RoundedGroup& own = out.group[size_t(g) * rows + t];
+      round_group(x + t * stride + g * GROUP, own);
+      scales += own.scale;
+    }
+    most[t] = most_of(scales, groups);
+  }
+  for (int g = 0; g < groups; g++)
+    for (int t = 0; t < rows; t++) {
+      const RoundedGroup& own = out.group[size_t(g) * rows + t];
+      if (!(own.scale > most[t])) continue;  // nor does one of a row with NaN
+      round_rest(x + t * stride + g * GROUP, own, out.rest[out.rests]);
+      out.origin[out.rests++] = {g, t};
+    }
+  return out;
 }
 
 #if RAPID_WIDE
@@ -224,6 +284,29 @@ inline __attribute__((always_inline)) void group_added(const uint8_t* p, const R
 
 #endif
 
+#if !RAPID_WIDE
+
+// out[t * PANEL + row] + the products of a group of a panel's rows with T inputs.
+template <class Panel>
+inline void group_added(const uint8_t* p, const RoundedGroup* x, int T, float* out) {
+  for (int row = 0; row < PANEL; row++) {
+    uint8_t levels[GROUP];
+    for (int c = 0; c < GROUP; c++) levels[c] = uint8_t(Panel::level(p, row, c));
+    for (int t = 0; t < T; t++) {
+      int32_t sum = Panel::OFFSET * (x[t].less_first + x[t].less_second);
+      for (int c = 0; c < GROUP; c++) sum += levels[c] * x[t].level[c];
+      float scale = x[t].scale, more = 0.0f;
+      if constexpr (Panel::SCALED) {
+        scale *= to_float(Panel::scales(p)[row]);
+        more = to_float(Panel::zeros(p)[row]) * x[t].sum;
+      }
+      out[t * PANEL + row] += float(sum) * scale + more;
+    }
+  }
+}
+
+#endif
+
 // out[t * PANEL + row] for the rows of a panel and T of `rows` inputs, `x` the first of these. A weight is unpacked once
 // for T inputs. The sums of an input run in the same order whatever T is.
 template <class Panel, int T>
@@ -238,21 +321,7 @@ inline void panel_dots(const uint8_t* p, const RoundedGroup* x, int groups, int 
   for (int t = 0; t < T; t++) _mm512_storeu_ps(out + t * PANEL, total[t]);
 #else
   std::fill(out, out + T * PANEL, 0.0f);
-  for (int g = 0; g < groups; g++, p += Panel::BYTES, x += rows)
-    for (int row = 0; row < PANEL; row++) {
-      uint8_t levels[GROUP];
-      for (int c = 0; c < GROUP; c++) levels[c] = uint8_t(Panel::level(p, row, c));
-      for (int t = 0; t < T; t++) {
-        int32_t sum = Panel::OFFSET * (x[t].less_first + x[t].less_second);
-        for (int c = 0; c < GROUP; c++) sum += levels[c] * x[t].level[c];
-        float scale = x[t].scale, more = 0.0f;
-        if constexpr (Panel::SCALED) {
-          scale *= to_float(Panel::scales(p)[row]);
-          more = to_float(Panel::zeros(p)[row]) * x[t].sum;
-        }
-        out[t * PANEL + row] += float(sum) * scale + more;
-      }
-    }
+  for (int g = 0; g < groups; g++, p += Panel::BYTES, x += rows) group_added<Panel>(p, x, T, out);
 #endif
 }
 

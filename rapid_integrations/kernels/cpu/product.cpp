@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <type_traits>
 
 #include "blocks.h"
 #include "product.h"
@@ -58,7 +57,7 @@ struct Bf16Rows {
   static void multiply(const Matrix& m, int first, int last, const Input& in, int t0, int, const Output& to) {
     constexpr int R = T <= 4 ? 4 : 2;  // weight rows whose sums are formed together
     const bf16 *data = (const bf16*)m.data, *bias = (const bf16*)m.bias;
-    const Input part{in.x + t0 * in.stride, nullptr, in.columns, in.stride};
+    const Input part{in.x + t0 * in.stride, {}, in.columns, in.stride};
     float out[R * T];
     for (int row = first; row < last;) {
       const bool whole = row + R <= last;
@@ -88,10 +87,11 @@ struct Panels {
       biases[r] = bias ? to_float(bias[first + r]) : 0.0f;
     }
     const uint8_t* panel = (const uint8_t*)m.data + size_t(first / PANEL) * (groups / Panel::GROUPS) * Panel::BYTES;
-    if constexpr (std::is_same_v<Panel, Int8Panel> || std::is_same_v<Panel, Int4Panel>)
-      panel_dots<Panel, T>(panel, in.rounded + t0, groups, rows, out);
+    if constexpr (IS_PLAIN<Panel>)
+      panel_dots<Panel, T>(panel, in.rounded.group + t0, groups, rows, out);
     else
-      block_dots<Panel, T>(panel, in.rounded + t0, groups, rows, out);
+      block_dots<Panel, T>(panel, in.rounded.group + t0, groups, rows, out);
+    if (in.rounded.rests) rests_added<Panel>(panel, in.rounded, t0, t0 + T, out);
     for (int t = 0; t < T; t++) {
       float* row = to.data + size_t(t0 + t) * to.stride + first - to.first;
       for (int r = 0; r < count; r++) row[r] = out[t * PANEL + r] * scales[r] + biases[r];
@@ -149,13 +149,13 @@ extern "C" {
 // out (rows, m.rows) float32: the product of a weight with bf16 inputs (rows, m.columns), as in a decode step.
 // Returns 0, or 1 if there was no memory for what is computed on the way.
 int rapid_product(const Matrix* m, const void* x, int32_t rows, int32_t threads, float* out) {
-  const size_t columns = size_t(m->columns), stride = padded(m->columns), groups = columns / GROUP;
-  const Floats inputs(rows * stride / 2 + rows * groups * sizeof(RoundedGroup) / sizeof(float) + LINE);
+  const size_t columns = size_t(m->columns), stride = padded(m->columns);
+  const Floats inputs(rows * stride / 2 + rounded_floats(rows, columns) + LINE);
   if (!inputs.get()) return 1;
   bf16* const first = (bf16*)inputs.get();
-  RoundedGroup* const rounded = (RoundedGroup*)(inputs.get() + rows * stride / 2);
+  RoundedRows rounded{};
   for (int t = 0; t < rows; t++) std::memcpy(first + t * stride, (const bf16*)x + t * columns, columns * sizeof(bf16));
-  if (m->kind != BF16) round_groups(first, rows, m->columns, stride, rounded);
+  if (m->kind != BF16) rounded = round_groups(first, rows, m->columns, stride, inputs.get() + rows * stride / 2);
   in_parallel(threads, [&](int thread, Team& team) {
     const Share<int> s = share(m->rows, PANEL, thread, team.threads);
     product(*m, s.first, s.last, {first, rounded, m->columns, stride}, rows, {out, size_t(m->rows), 0});

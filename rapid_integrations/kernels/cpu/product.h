@@ -10,7 +10,7 @@
 
 struct Input {  // rows of bfloat16, `stride` apart; for a weight in panels the same rows, rounded: see round_groups
   const uint16_t* x;
-  const RoundedGroup* rounded;
+  RoundedRows rounded;
   int columns;
   size_t stride;
 };

@@ -1,15 +1,13 @@
 // Products of a weight in panels with many inputs, as products of its levels: see prompt_product.cpp.
 //
 // Inputs are rounded to eight bits in groups of 32 columns, as in a step. AVX2 multiplies these at twice the rate of
-// float32. What is rounded off is as large as the largest number of a group, and in most inputs a few groups have far
-// larger numbers than others. So what is rounded off of these is rounded to eight bits as well, and multiplied, too.
+// float32. What groups that stand out have left is multiplied, too: see panels.h.
 
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 #include "blocks.h"
 #include "interface.h"
@@ -19,16 +17,6 @@
 #if RAPID_PROMPTS_IN_LEVELS
 
 namespace {
-
-constexpr float STANDS_OUT = 2.0f;  // a scale is so many times the mean of those of its row
-
-// What `whole` has rounded off of 32 columns, which is at most half of its scale.
-inline void round_rest(const bf16* x, const RoundedGroup& whole, RoundedGroup& out) {
-  const float factor = 2 * 127 / whole.scale;
-  float rounded[GROUP];
-  for (int i = 0; i < GROUP; i++) rounded[i] = (to_float(x[i]) - float(whole.level[i]) * whole.scale) * factor + INTEGERS;
-  take_levels(rounded, whole.scale / (2 * 127), out);
-}
 
 struct LevelCall : PromptCall {
   static constexpr int MOST_ROWS = 128;       // of a weight in one part
@@ -63,16 +51,16 @@ struct LevelCall : PromptCall {
     const int first = i * TOGETHER, there = std::min(TOGETHER, rows - first);
     float most[TOGETHER];  // that the scale of a group may be
     for (int t = 0; t < TOGETHER; t++) {
-      float sum = 0;
+      double scales = 0;
       for (int g = 0; g < groups(); g++) {
         RoundedGroup& own = tile.group[g * TOGETHER + t];
         if (t < there)
           round_group(x + size_t(first + t) * m.columns + g * GROUP, own);
         else
           own = RoundedGroup{};
-        sum += own.scale;
+        scales += own.scale;
       }
-      most[t] = STANDS_OUT * sum / float(groups());
+      most[t] = most_of(scales, groups());
     }
     RoundedGroup* rest = tile.rest;
     for (int g = 0; g < groups(); g++) {
@@ -91,21 +79,14 @@ struct LevelCall : PromptCall {
   // sums (TOGETHER, 16) of a panel of the weight with the inputs of a tile.
   template <class Panel>
   void panel_sums(const uint8_t* p, const Tile& tile, float* sums) const {
-    constexpr bool IS_PANEL = std::is_same_v<Panel, Int8Panel> || std::is_same_v<Panel, Int4Panel>;
-    const auto added = [&](int g, const RoundedGroup* x, __m512(&total)[TOGETHER]) __attribute__((always_inline)) {
-      if constexpr (IS_PANEL)
-        group_added<Panel, TOGETHER>(p, x, total);
-      else
-        group_added<Panel, TOGETHER>(p, g, x, total);
-    };
     __m512 total[TOGETHER];
     for (__m512& each : total) each = _mm512_setzero_ps();
     const RoundedGroup *x = tile.group, *rest = tile.rest;
     const uint8_t* stands_out = tile.stands_out;
     for (int block = 0; block < groups() / Panel::GROUPS; block++, p += Panel::BYTES)
       for (int g = 0; g < Panel::GROUPS; g++, x += TOGETHER) {
-        added(g, x, total);
-        if (*stands_out++) added(g, rest, total), rest += TOGETHER;
+        any_group_added<Panel, TOGETHER>(p, g, x, total);
+        if (*stands_out++) any_group_added<Panel, TOGETHER>(p, g, rest, total), rest += TOGETHER;
       }
     for (int t = 0; t < TOGETHER; t++) _mm512_storeu_ps(sums + t * PANEL, total[t]);
   }

@@ -148,7 +148,7 @@ struct Places {
     const size_t products = T * std::max<size_t>({needs.routed ? 2 * E : E, needs.input,
                                                   latent ? size_t(std::max(64, std::max(latent->rank, latent->value))) : 64});
     space = whole_lines(std::max({products, gathered + own_floats, recurring}));
-    input = whole_lines(T * padded(int(widest)) / 2 + T * (widest / GROUP) * sizeof(RoundedGroup) / sizeof(float));
+    input = whole_lines(T * padded(int(widest)) / 2 + rounded_floats(T, widest));
     extra = space + input;
     if (needs.routed) input += whole_lines(T * padded(int(E)) / 2 + 2 * T * needs.pairs + needs.experts);
   }

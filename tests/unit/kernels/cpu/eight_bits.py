@@ -3,15 +3,21 @@
 import torch
 
 GROUP, PANEL = 32, 16
+STANDS_OUT = 2  # a group's scale is above so many times the mean of its row's: what eight bits leave has eight of its own
 
 
 def rounded(x):
-    """Return x (..., K), as bfloat16 and then with eight bits and a scale for each 32 columns, in its own dtype."""
+    """Return x (..., K), as bfloat16 and then as the levels and scales of `panels.h` say, in its own dtype."""
     groups = x.bfloat16().float().unflatten(-1, (-1, GROUP))
     largest = groups.abs().amax(-1, keepdim=True)
     factor = torch.where(largest > 0, 127 / largest, 0.0)
     levels = (groups.double() * factor.double()).round()  # exact before it is rounded, as a fused multiply-add is
-    return (levels * (largest / 127)).flatten(-2).to(x.dtype)
+    scale = (largest / 127).double()
+    rest = (groups.double() - levels * scale).float().double()
+    levels_of_rest = (rest * torch.where(scale > 0, 254 / scale.float(), 0.0).double()).round()
+    stands_out = scale > STANDS_OUT * scale.mean(-2, keepdim=True)
+    more = torch.where(stands_out, levels_of_rest * (scale.float() / 254).double(), 0.0)
+    return (levels * scale + more).flatten(-2).to(x.dtype)
 
 
 def round_inputs(model):

@@ -44,7 +44,12 @@ def panels_of(form, raw, order=None):
 
 
 def inputs(rows=9, columns=COLUMNS):
-    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows)).bfloat16()
+    """Return numbers of which some stand out, in some rows other ones, and in some none."""
+    x = torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows)).bfloat16()
+    x[::2, 70] = 40
+    x[::3, 131] = -25
+    x[4::5, columns - 7] = 90
+    return x
 
 
 def error(found, expected):
@@ -92,8 +97,10 @@ def test_the_product_is_that_of_the_rounded_inputs(path, form):
 def test_a_row_has_the_same_bits_in_company(path, form):
     matrix, x = NativeBlocks(form, panels_of(form, raw_blocks(form)), ROWS), inputs(32)
     together = product(matrix, x)
-    for count in range(1, 9):
+    for count in (*range(1, 10), 17):
         assert torch.equal(product(matrix, x[:count]), together[:count])
+    for row in range(32):
+        assert torch.equal(product(matrix, x[row : row + 1]), together[row : row + 1])
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from rapid_integrations.cache import Rows
+from rapid_integrations.cache.arena import Arena
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import library
+from rapid_integrations.kernels.cpu.matrices import product
 from rapid_integrations.models.hf import HuggingFaceLM
+from rapid_integrations.models.linear import Int4Linear, Int8Linear
 from tests.toys.decoders import ids, model
 from tests.toys.models import VOCAB_SIZE
 from tests.unit.kernels.cpu.eight_bits import exact_weights, rounded
@@ -77,6 +80,29 @@ def test_the_product_is_that_of_the_rounded_inputs(path, quantization, vocabular
         x = normed(lm, tokens, layer.input_layernorm).double()
         of_values = (rounded(x) @ exact_weights(qkv).T + qkv.bias.double())[:, -values.shape[1] :]
         check(values, of_values.bfloat16(), 1e-3)
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).bfloat16()
+
+
+@pytest.mark.parametrize("form", [Int8Linear, Int4Linear])
+def test_numbers_that_stand_out_leave_the_others_exact(path, form):
+    """As in real inputs: few columns have numbers far above the others, and not the same ones in all rows."""
+    made, x = form(numbers(48, 768, seed=1), None, Arena()), numbers(37, 768, seed=2)
+    x[:, 70] = 60
+    x[::3, 131] = -90
+    x[5], x[6] = 0, 0
+    x[6, 200] = 3  # a row of one group
+    x[7, 5], x[8, 5] = 1e36, 3e-30  # nearly the largest and the smallest numbers whose groups have levels
+    x[8, 32:] = 0
+    matrix = made.native()
+    found, exact = product(matrix, x), exact_weights(matrix)
+    assert errors(found, x.double() @ exact.T).max() < 0.005  # 0.012 and more if these groups had eight bits, too
+    check(found, rounded(x.double()) @ exact.T, 1e-6)
+    assert not found[5].any()
+    for first, last in ((0, 1), (1, 4), (2, 11), (6, 7), (30, 37)):
+        assert torch.equal(product(matrix, x[first:last]), found[first:last])
 
 
 @pytest.mark.in_turn(3)
