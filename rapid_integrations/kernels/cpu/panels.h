@@ -5,9 +5,9 @@
 // first, with a scale for each 32 columns, as llama.cpp does. A processor then multiplies and adds 64 pairs of numbers in
 // the time of 32 pairs of bfloat16, and a weight's levels need no conversion. The sum of a group is exact.
 //
-// What eight bits round off is as large as the largest number of a group. In most inputs a few columns have numbers tens of
-// times as large as others, and their groups lose nearly all that is lost. So what is rounded off of groups that stand out
-// in their row is rounded to eight bits as well, and multiplied, too.
+// What eight bits round off is as large as the largest number of a group. In most inputs a few columns have numbers tens
+// of times as large as others, and their groups lose nearly all that is lost. So what is rounded off of groups that stand
+// out in their row is rounded to eight bits as well, and multiplied, too.
 
 #pragma once
 
