@@ -315,7 +315,7 @@ void steps(const std::string& kind, int kv, bool latent) {
     layer.before_attention = layer.before_mlp = norm;
     layer.rope = {0, D / 2, 0, 0};
     layer.sight = {0, 0, 0.17f, 0};
-    layer.activation = SILU, layer.gated = 1, layer.residual = 0.5f;
+    layer.activation = SILU, layer.gated = 1, layer.attention_residual = layer.mlp_residual = 0.5f;
     layer.kv_heads = latent ? 1 : KV, layer.head_dim = D, layer.slot = i, layer.scale = 1;
     if (!latent) continue;
     for (int h = 0; h < H; h++) {
