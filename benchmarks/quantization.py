@@ -28,7 +28,7 @@ FORMS = (None, "int8", "int4")
 def logits_of(name: str, ids: Tensor, quantization: str | None) -> tuple[Tensor, int]:
     """Return the model's logits (T, V) for a text, and the bytes of weights that a step reads.
 
-    The text is read in decode steps: they round the inputs of quantised weights, and a prefill does not.
+    The text is read in decode steps: these round inputs of quantised weights everywhere, and prompts do not.
     """
     lm = loader.load(name, quantization=quantization).lm
     cache = lm.new_cache(len(ids))

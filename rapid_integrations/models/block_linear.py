@@ -1,6 +1,6 @@
 """Matrix products with weights that are kept in the blocks of a GGUF file, and embeddings from such a table.
 
-Decode steps run on the kernels, which read the blocks and round their inputs to eight bits (`kernels/cpu/blocks.h`).
+Decode steps run on the kernels, which read the blocks and round their inputs (`kernels/cpu/panels.h`).
 For a prompt the weights are turned into bfloat16, a few megabytes at a time. That holds for few rows too, so that a
 prompt's rows are computed in one way, whatever pieces it is read in.
 """

@@ -10,7 +10,8 @@ A decode step reads every weight once for one to sixteen rows of input, so the f
 - `GpuInt8Linear` and `GpuInt4Linear` do the same on NVIDIA's GPUs (`gpu_linear.py`).
 
 If this package's own kernels run the steps (`kernels.cpu`), they read plain rows of bfloat16 and panels of integers,
-and nothing is packed for PyTorch. Their products with integers round the inputs to eight bits (`kernels/cpu/panels.h`).
+and nothing is packed for PyTorch. Their products with integers round the inputs to eight bits, and to
+sixteen where they stand out (`kernels/cpu/panels.h`).
 """
 
 from __future__ import annotations

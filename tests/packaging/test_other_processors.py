@@ -97,7 +97,10 @@ def test_older_processors_compute_the_numbers_of_this_one(folder, expected, vari
     built(["c++"], library, *COMMON, "-shared", "-fPIC", "-pthread", *flags_of(variant), key, *SOURCES)
     done = run([folder / "own", library, folder / variant])
     assert done.returncode == 0, done.stderr
-    compare(results(folder / variant), expected, EXACT if KERNELS.rapid_uses_amx() else re.compile(""))
+    # What this machine is built for on the spot has the same instructions; others attend with other numbers.
+    best = next(each.name for each in variants.variants() if each.needs <= variants.processor_features())
+    same = variant == best and not KERNELS.rapid_uses_amx()
+    compare(results(folder / variant), expected, re.compile("") if same else EXACT)
 
 
 @pytest.fixture(scope="module")

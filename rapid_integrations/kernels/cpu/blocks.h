@@ -19,7 +19,6 @@
 
 #include <cstring>
 #include <type_traits>
-#include <type_traits>
 #include <utility>
 
 #include "interface.h"
