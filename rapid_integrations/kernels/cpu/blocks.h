@@ -398,9 +398,9 @@ inline void rests_of_group(const uint8_t* p, int g, const RoundedGroup* rest, co
 }
 
 // out[(t - first) * PANEL + row] + what inputs t from `first` to `last` have left in groups that stand out. An input's
-// are added behind all of its groups, in their order, so that its bits do not depend on what stands out in others. In
-// eight rows a quarter of all groups stands out in one of them, and 8% of the rows' own: only these are multiplied. The
-// panel is still in a core's cache.
+// are added behind all of its groups, in their order, so that its bits do not depend on what stands out in others. Of
+// the rows' own groups 3% stand out, mostly not in the other rows: only these are multiplied. The panel is still in a
+// core's cache.
 template <class Panel>
 inline void rests_added(const uint8_t* p, const RoundedRows& x, int first, int last, float* out) {
   const Origin* origin = x.origin;

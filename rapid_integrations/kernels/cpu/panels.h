@@ -119,7 +119,7 @@ inline void round_group(const bf16* x, RoundedGroup& out) {
 
 // A group stands out if its scale is above so many times the mean of those of its row, whatever rows are beside it. If
 // what all groups have left was kept, products would take twice the time, and be little better.
-constexpr float STANDS_OUT = 2.0f;
+constexpr float STANDS_OUT = 3.0f;
 
 inline float most_of(double scales, int groups) { return float(double(STANDS_OUT) * scales / groups); }
 
@@ -131,12 +131,12 @@ inline void round_rest(const bf16* x, const RoundedGroup& whole, RoundedGroup& o
   take_levels(rounded, whole.scale / (2 * 127), out);
 }
 
-// At most so many groups of so many rows stand out: more than half of a row's cannot be above twice their mean. The sum of
+// At most so many groups of so many rows stand out: more than a third of a row's cannot be above three times their mean. The sum of
 // scales is a double, so that rounding does not change that.
-inline size_t most_rests(size_t rows, size_t columns) { return rows * (columns / GROUP / 2); }
+inline size_t most_rests(size_t rows, size_t columns) { return rows * (columns / GROUP / size_t(STANDS_OUT)); }
 
 inline size_t rounded_floats(size_t rows, size_t columns) {
-  static_assert(STANDS_OUT >= 2 && sizeof(RoundedGroup) % sizeof(float) == 0);
+  static_assert(sizeof(RoundedGroup) % sizeof(float) == 0);
   const size_t all = rows * (columns / GROUP), rests = most_rests(rows, columns);
   return ((all + rests) * sizeof(RoundedGroup) + rests * sizeof(Origin)) / sizeof(float) + rows;
 }

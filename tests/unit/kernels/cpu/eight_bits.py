@@ -3,7 +3,7 @@
 import torch
 
 GROUP, PANEL = 32, 16
-STANDS_OUT = 2  # a scale is above so many times the mean of its row's: what eight bits leave has eight of its own
+STANDS_OUT = 3  # a scale is above so many times the mean of its row's: what eight bits leave has eight of its own
 
 
 def rounded(x):
