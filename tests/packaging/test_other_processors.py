@@ -84,7 +84,8 @@ def compare(found, expected, exact):
             assert values.tobytes() == wanted.tobytes(), name
         error = np.linalg.norm(values.astype(float) - wanted) / np.linalg.norm(wanted.astype(float))
         # A step's rows are rounded to eight bits or to bfloat16 on their way: a last bit that differs may move a level.
-        assert error < (1e-2 if "step" in name else 1e-3), (name, error)
+        # Attention's weights are rounded to bfloat16 on some processors.
+        assert error < (1e-2 if "step" in name else 4e-3 if "attention" in name else 1e-3), (name, error)
 
 
 @pytest.mark.parametrize("variant", ["avx512_vnni", "avx2_vnni", "avx2"])
