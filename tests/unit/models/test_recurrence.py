@@ -288,6 +288,7 @@ def test_rows_of_a_matrix_are_taken_in_another_order_and_given_back(family):
 
 
 @KERNELS
+@pytest.mark.long
 @pytest.mark.parametrize("law", ["target", "augmented"])
 @pytest.mark.parametrize("family", ["falcon_h1", "granitemoehybrid", "qwen3_5_text"])
 def test_answers_do_not_depend_on_who_proposes_nor_on_company(family, law):
