@@ -226,7 +226,7 @@ they are kept, from config.json alone, and the progress of loading says it again
 - **in blocks**: the integers are repacked into blocks that the kernels multiply with, and no number is rounded. This is
   for Llama, Mistral, Qwen2 and Qwen3, and with their experts for Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE, GLM-4.5 and
   GPT-OSS, in bfloat16 on a processor, if float16 holds every scale. MXFP4 has blocks of its own, which hold every
-  scale. A product rounds its inputs to eight bits, as for GGUF files. Loading compares the model with transformers' own
+  scale. A product rounds its inputs as for GGUF files. Loading compares the model with transformers' own
   each time.
 - **dequantised**: the weights become numbers of the model's dtype, and take its memory. bfloat16 rounds what they stand
   for, which is a second rounding. float32 has it exactly, but for FP8, whose product with its scale is rounded to 24

@@ -6,8 +6,8 @@ from typing import Any
 
 from rapid_integrations.models.description import Attention, Decoder, Recurrence
 from rapid_integrations.models.families.mamba2 import mamba2
-from rapid_integrations.models.families.mixtral import experts, shared_mlp
-from rapid_integrations.models.families.parts import attention, decoder, layer, rms_norm
+from rapid_integrations.models.families.mixtral import experts
+from rapid_integrations.models.families.parts import attention, decoder, layer, rms_norm, shared_mlp
 
 
 def describe(model: Any) -> Decoder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rapid_integrations.kernels.layers import Routing
-from rapid_integrations.models.description import Decoder, Experts, Mlp, NotDescribedError, Stack
+from rapid_integrations.models.description import Decoder, Experts, NotDescribedError, Stack
 from rapid_integrations.models.families.parts import (
     activation,
     attention,
@@ -15,6 +15,7 @@ from rapid_integrations.models.families.parts import (
     layer,
     rms_norm,
     rms_norm_of_all_heads,
+    shared_mlp,
     sliding,
 )
 
@@ -70,13 +71,6 @@ def experts(module: Any, config: Any, beside: Any = None) -> Experts:
         shared=mlp,
         shared_gate=gate,
     )
-
-
-def shared_mlp(module: Any, config: Any) -> Mlp:
-    """Describe the MLP that Granite has beside experts or alone. One of a GGUF file has its gates apart."""
-    whole = getattr(module, "input_linear", None)
-    gate_up = (module.gate_proj, module.up_proj) if whole is None else (whole,)
-    return Mlp(gate_up, module.output_linear, activation(config.hidden_act))
 
 
 CLASSES = dict.fromkeys(

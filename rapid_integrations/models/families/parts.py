@@ -109,6 +109,13 @@ def gated_mlp(module: Any, config: Any, name: str = "hidden_act") -> Mlp:
     )
 
 
+def shared_mlp(module: Any, config: Any) -> Mlp:
+    """Describe the MLP that Granite has beside experts or alone. One of a GGUF file has its gates apart."""
+    whole = getattr(module, "input_linear", None)
+    gate_up = (module.gate_proj, module.up_proj) if whole is None else (whole,)
+    return Mlp(gate_up, module.output_linear, activation(config.hidden_act))
+
+
 def layer(
     module: Any,
     own_attention: Attention | Recurrence,
