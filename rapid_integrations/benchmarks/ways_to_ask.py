@@ -14,7 +14,9 @@ from rapid_integrations.engine.engine import CompletionStream, RapidEngine
 from rapid_integrations.errors import MissingExtraError
 from rapid_integrations.outputs import Completion, CompletionChunk
 from rapid_integrations.prompt import Prompt
-from rapid_integrations.prompt.prompt import DEFAULT_TEMPLATE
+
+_TEMPLATE: Final = "Answer the question based only on the following context:\n{context}\n\nQuestion: {query}\nAnswer:"
+"""LangChain passes on a text without its parts. In this one they are found to the letter, so all ways ask the same."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Asking:
 
     @property
     def prompt(self) -> Prompt:
-        """The document and the question in the default template."""
-        return Prompt.from_context(self.document, self.question)
+        """The document and the question in one template for all ways."""
+        return Prompt.from_context(self.document.strip(), self.question, _TEMPLATE)
 
     def stream(self, engine: RapidEngine) -> CompletionStream:
         """Return the prepared request, which begins with the first piece that is asked for."""
@@ -91,8 +93,8 @@ def in_batch(engine: RapidEngine, askings: Sequence[Asking]) -> list[Answer]:
         **askings[0].sampling.model_dump(exclude_defaults=True),
         **askings[0].speculation.model_dump(exclude_defaults=True),
     }
-    chain = PromptTemplate.from_template(DEFAULT_TEMPLATE) | ChatRapid(engine=engine, **settings)
-    inputs = [{"context": asking.document, "query": asking.question} for asking in askings]
+    chain = PromptTemplate.from_template(_TEMPLATE) | ChatRapid(engine=engine, **settings)
+    inputs = [{"context": asking.document.strip(), "query": asking.question} for asking in askings]
     messages = chain.batch(inputs, config={"max_concurrency": len(inputs)})
     return [Answer(str(message.content)) for message in messages]
 

@@ -7,12 +7,17 @@ within the context may be compressed away.
 from __future__ import annotations
 
 import re
+from collections import Counter
 
-from rapid_integrations.prompt.segmentation.instructions import addresses_somebody, begins_as_instruction
+from rapid_integrations.prompt.segmentation.instructions import (
+    addresses_somebody,
+    begins_as_instruction,
+    reads_as_instruction,
+)
 from rapid_integrations.prompt.segmentation.lexicon import SPEAKERS
 from rapid_integrations.prompt.segmentation.marks import CONTROL
 from rapid_integrations.prompt.segmentation.roles import role_of
-from rapid_integrations.prompt.segmentation.shape import Line, is_repeated, lines_of, sentences_of, short_among
+from rapid_integrations.prompt.segmentation.shape import Line, asks, is_repeated, lines_of, sentences_of, short_among
 from rapid_integrations.prompt.segmentation.shaped import is_plainly_of_a_template, of_a_template
 from rapid_integrations.prompt.segmentation.spans import Span, trimmed
 
@@ -22,7 +27,10 @@ _NEAR = 0.3  # share of a span behind which a question in it is a template's, no
 _SHORT_VALUE = 60  # characters of "title: ..." and the like
 _SENTENCE = 360  # characters
 _BULLET = re.compile(r"\s*(?:[-*+•–·◦▪]|\d{1,4}[.)])[ \t]+")
-_MARKDOWN_HEADING = re.compile(r"#{1,6}[ \t]")
+_MARKDOWN_HEADING = re.compile(r"[ \t]*(#{1,6})[ \t]+(\S.*)")
+_HEADINGS = re.compile(r"^(#{1,6})[ \t]+\S", re.MULTILINE)
+_UNDERLINE = re.compile(r"[=-]{3,}\s*")
+_CHAPTERS = 3  # headings of one level by which a document is known to be in chapters
 _FOLLOWS = re.compile(r"(?:follows?|below|folg(?:t|en)|suit|suivent|sigue|segue|volgt)[.:]?$", re.IGNORECASE)
 _POINTS_BACK = re.compile(
     r"(?:the )?above (?:is|are|was|were)\b|(?:das|der|die) obige\b|ce qui précède\b|lo anterior\b|以上[是为為がはの]",
@@ -59,10 +67,12 @@ def inner(text: str, span: Span, query: str, marked: bool = False) -> Span | Non
     closed = closed or (marked and not text[end:].strip())
     end = _before_turns(text, start, end, query)
     room = int((end - start) * _ROOM)
-    end = _inner_end(text, end, room, closed, closed_by_mark)
+    levels = _levels(text, start + room, end - room)
+    end = _before_a_last_request(text, end - room, _above_an_underlined_title(text, end - room, end))
+    end = _inner_end(text, end, room, closed, closed_by_mark, levels)
     end = _above_rules(text, start, end)
     bound = start if opened_by_mark else None
-    head = _inner_start(text, start, room, opened, opened_by_mark)
+    head = _inner_start(text, start, room, opened, opened_by_mark, levels)
     if _BULLET.match(text, start, end) or not opened:
         below = _below_rules(text, start, end)
         if below is None:
@@ -107,15 +117,30 @@ def _closed(text: str, end: int) -> bool:
     return named and "\n" in text[end : end + len(text[end : end + 300]) - len(text[end : end + 300].lstrip())]
 
 
-def _inner_start(text: str, start: int, room: int, opened: bool, by_mark: bool) -> int:
+def _levels(text: str, start: int, end: int) -> frozenset[str]:
+    """Return the levels of headings, "#" to "######", by which a Markdown document is in chapters."""
+    count = Counter(heading[1] for heading in _HEADINGS.finditer(text, start, end))
+    return frozenset(level for level, times in count.items() if times >= _CHAPTERS)
+
+
+def _is_of_a_chapter(line: Line, levels: frozenset[str]) -> bool:
+    """Whether a line is one more heading of a document in chapters, and names no part of a prompt."""
+    heading = _MARKDOWN_HEADING.fullmatch(line.said) if levels else None
+    if heading is None or heading[1] not in levels:
+        return False
+    title = heading[2].strip()
+    return not (role_of(title) or reads_as_instruction(title) or begins_as_instruction(title))
+
+
+def _inner_start(text: str, start: int, room: int, opened: bool, by_mark: bool, levels: frozenset[str]) -> int:
     """Return where a context starts behind the last line in its first `room` characters that may be a template's."""
     lines = lines_of(text, start, start + room)[:-1]
     short = 0.0 if by_mark else short_among(lines_of(text, start + room, start + 10 * room)[1:-1])
     found = start
     for line in lines:
-        titles = by_mark and _MARKDOWN_HEADING.match(line.body)
+        titles = _is_of_a_chapter(line, levels) or (by_mark and _MARKDOWN_HEADING.match(line.body))
         of_template = not titles and (is_plainly_of_a_template(line) if by_mark else of_a_template(line))
-        if not line.blank and (of_template or _is_a_value(text, line) or len(line.body) < short):
+        if not line.blank and (of_template or _is_a_value(text, line) or (len(line.body) < short and not titles)):
             found = line.end + 1
     if found > start:
         return found
@@ -127,7 +152,7 @@ def _inner_start(text: str, start: int, room: int, opened: bool, by_mark: bool) 
     return _next_boundary(text, start, start + room)
 
 
-def _inner_end(text: str, end: int, room: int, closed: bool, by_mark: bool) -> int:
+def _inner_end(text: str, end: int, room: int, closed: bool, by_mark: bool, levels: frozenset[str]) -> int:
     """Return where a context ends above the first line in its last `room` characters that may be a template's."""
     floor = end - room
     lines = lines_of(text, floor, end)[1:]
@@ -137,6 +162,8 @@ def _inner_end(text: str, end: int, room: int, closed: bool, by_mark: bool) -> i
     enclosed = by_mark and not (label is not None and role_of(label[1]) == "question")
     short = 0.0 if enclosed else short_among(lines_of(text, floor - 9 * room, floor)[1:-1])
     for line in lines:
+        if _is_of_a_chapter(line, levels):
+            continue
         of_template = is_plainly_of_a_template(line) if by_mark else of_a_template(line)
         points_back = len(line.body) <= _SHORT_VALUE and _POINTS_BACK.match(line.body)
         if not line.blank and (of_template or points_back or len(line.body) < short):
@@ -149,6 +176,25 @@ def _inner_end(text: str, end: int, room: int, closed: bool, by_mark: bool) -> i
         titled = len(lines) > 1 and lines[-2].blank and len(lines[-1].body) <= _SHORT_VALUE
         return lines[-1].start if titled else end
     return _last_boundary(text, floor, end)
+
+
+def _above_an_underlined_title(text: str, floor: int, end: int) -> int:
+    """Return where a context ends above the title of a template's part, whose underline stands behind it."""
+    behind = text[end : end + _SHORT_VALUE].strip(" \t\r\n").split("\n", 1)[0]
+    line = text.rfind("\n", floor, end) + 1
+    title = text[line:end].strip()
+    named = line and len(title) <= _SHORT_VALUE and title[-1:] not in tuple(".!?,;") and role_of(title)
+    return line if named and _UNDERLINE.fullmatch(behind) else end
+
+
+def _before_a_last_request(text: str, floor: int, end: int) -> int:
+    """Return where a context ends before a sentence behind it on its last line, if that ends the prompt and asks."""
+    if text[end:].strip():
+        return end
+    gaps = list(_SENTENCE_GAP.finditer(text, max(floor, text.rfind("\n", floor, end)), end))
+    if not gaps or not (said := text[gaps[-1].end() : end].strip()):
+        return end
+    return gaps[-1].end() if asks(said) or reads_as_instruction(said) else end
 
 
 def _next_boundary(text: str, start: int, limit: int) -> int:

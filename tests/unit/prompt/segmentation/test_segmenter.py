@@ -3,6 +3,7 @@ and nothing that is instruction, is compressed.
 """
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +109,34 @@ def test_two_blocks_of_context_and_instructions_keep_their_order():
 def test_short_prompts_are_read_whole():
     made = fill("", LAYOUTS["en hub rag-prompt"], "The mill burnt down.", ASKED)
     assert made.verdict() == "plain"
+
+
+class TestChapters:
+    """Headings of a Markdown document are its own up to the last chapter, and a template's are not."""
+
+    TEXT = Path("examples/handbook.md").read_text("utf-8")
+
+    @pytest.mark.parametrize("name", LAYOUTS)
+    def test_no_chapter_is_left_to_both_models(self, name):
+        made = fill(name, LAYOUTS[name], self.TEXT, ASKED)
+        found = segment(made.text)
+        assert made.verdict_on(found) == "right"
+        assert sum(end - start for start, end in found.context_spans) >= 0.97 * len(self.TEXT)
+
+    @pytest.mark.parametrize(
+        "ending",
+        [
+            "## Instructions\nKeep it short.\n\n## Question\n{question}",
+            "## Your task\n\nAnswer in one sentence.\n\n## Question\n{question}\n\n## Answer\n",
+            "## Output format\n- one sentence\n- cite the chapter\n\n## User question\n{question}",
+            "Request\n=======\n{question}\n",
+        ],
+    )
+    def test_a_templates_headings_stay_outside(self, ending):
+        made = fill("", "## Context\n{context}\n\n" + ending, self.TEXT, ASKED)
+        assert made.verdict() == "right"
+
+    def test_a_request_on_the_last_line_stays_outside(self):
+        layout = 'A colleague wrote: "{question}". Our policy says: "{context}". How should we reply to the colleague?'
+        for text in (self.TEXT, document("prose", 11), document("German", 11)):
+            assert fill("", layout, text.strip(), ASKED).verdict() == "right"
