@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from rapid_integrations.benchmarks.ways_to_ask import Asking, in_turn
+from rapid_integrations.benchmarks.ways_to_ask import Asking, drain_in_turn, in_turn
 from rapid_integrations.config import SamplingParams
 from rapid_integrations.engine.engine import RapidEngine
 
@@ -20,7 +20,8 @@ class Pace:
         alone_tps, beside_tps: tokens per second of the answer, alone and while the other request ran.
         alone_gap_s, beside_gap_s: the longest time without a token.
         beside_tokens: tokens of the answer while the other request ran.
-        other_alone_s, other_beside_s: the other request's time to its only token, alone and beside the answer.
+        other_alone_s, other_beside_s: the other request's time to its only token, alone and beside the answer. It is
+            prepared before (retrieval computes in the caller's thread), so that its prefill begins at once.
     """
 
     alone_tps: float
@@ -48,8 +49,9 @@ def measure_pace(engine: RapidEngine, running: Asking, other: Asking) -> Pace:
     begin, end, moments = _beside(engine, running, short)
     beside_tps, beside_gap_s, tokens = _pace(moments, begin, min(end, moments[-1][0]))
     engine.clear_prefix_cache()
+    prepared = short.stream(engine)
     start = time.perf_counter()
-    in_turn(engine, [short])
+    drain_in_turn([prepared])
     other_alone_s = time.perf_counter() - start
     engine.clear_prefix_cache()
     return Pace(alone_tps, alone_gap_s, beside_tps, beside_gap_s, tokens, other_alone_s, end - begin)
@@ -67,8 +69,10 @@ def _moments(engine: RapidEngine, asking: Asking) -> tuple[float, list[_Moment]]
 def _beside(engine: RapidEngine, asking: Asking, other: Asking) -> tuple[float, float, list[_Moment]]:
     """Answer while `other` runs. Return when that began and ended, and the moments of the pieces in between."""
 
+    prepared = other.stream(engine)
+
     def ask() -> float:
-        in_turn(engine, [other])
+        drain_in_turn([prepared])
         return time.perf_counter()
 
     with ThreadPoolExecutor(1) as pool, asking.stream(engine) as stream:

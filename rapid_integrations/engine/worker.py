@@ -2,8 +2,8 @@
 
 A request is a generator that yields the rows it wants and is resumed with their logits (`decoding/passes.py`). If it
 waits for another machine, the others go on. In each turn the worker takes in new requests, lets go of cancelled ones,
-makes one pass over the decode rows of all that run, and then at most one pass over a piece of a prompt. So an answer
-keeps flowing while another request's document is read.
+makes one pass over the decode rows of all that run, and then, unless the answers are due for more of the time
+(`turns.py`), one pass over a piece of a prompt. So an answer keeps flowing while another request's document is read.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rapid_integrations.decoding.passes import RIDERS, Wanted
 from rapid_integrations.engine.admission import Admission
 from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.pass_shares import PassShares
+from rapid_integrations.engine.turns import Turns
 from rapid_integrations.errors import EngineClosedError, SharedResource
 
 PIECE_BESIDE_ANSWERS = 256  # tokens; a prompt is read in shorter pieces then, which takes a tenth longer in all
@@ -43,6 +44,7 @@ class Worker(SharedResource):
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
         self._shares = PassShares()
+        self._turns = Turns()
         self._process = os.getpid()
         self._changed = threading.Condition()
         self._new: deque[Job] = deque()
@@ -183,16 +185,21 @@ class Worker(SharedResource):
             self._after(job)
 
     def _prefill(self) -> None:
-        """Read one piece of the prompt of the first request that has one to read: a short one if answers flow.
+        """Read one piece of the prompt of the first request that has one to read: a short one if answers flow, and none
+        while these are due.
 
         Others' short pieces ride along. Documents that are read ahead come after the prompts of questions.
         """
         reading = [job for job in self._running if _reads(job) and _is_piece(job.wanted)]
         job = min(reading, key=lambda job: job.ahead, default=None)
-        if job is not None:
-            if any(other.awaits() or (_reads(other) and not _is_piece(other.wanted)) for other in self._running):
-                job.cut(PIECE_BESIDE_ANSWERS)
-            self._pass([job, *_riders(job, reading)])
+        if job is None:
+            return
+        answers = [other for other in self._running if _reads(other) and not _is_piece(other.wanted)]
+        if answers and self._turns.answers_are_due:
+            return
+        if answers or any(other.awaits() for other in self._running):
+            job.cut(PIECE_BESIDE_ANSWERS)
+        self._pass([job, *_riders(job, reading)])
 
     def _pass(self, jobs: list[Job]) -> None:
         """Read what several requests want in one pass, and let each go on."""
@@ -215,8 +222,10 @@ class Worker(SharedResource):
         seconds = time.perf_counter() - start
         readers, rows = [len(each.rows) for each in wanted], [each.count for each in wanted]
         if _is_piece(wanted[0]):  # many rows: what they cost is what there is
+            self._turns.read_piece(seconds)
             shares = [seconds * each / sum(rows) for each in rows]
         else:
+            self._turns.wrote(seconds)
             shares = self._shares.split(wanted[0].model, rows, seconds)
         del wanted
         mine = iter(logits)

@@ -21,11 +21,24 @@ class BadTokenError(Exception):
     """A pass has read `BAD`."""
 
 
-class WatchedLM(SharedTableLM):
-    """Notes each pass: (rows, keep) of its readers. While `gate` is closed, passes wait at it."""
+class Clock:
+    """Stands for the module `time`, and moves only when it is told to."""
 
-    def __init__(self, seed=0, rows_together=32, prompts_together=False):
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+class WatchedLM(SharedTableLM):
+    """Notes each pass: (rows, keep) of its readers. While `gate` is closed, passes wait at it.
+
+    A row takes a second of `clock`, a `Clock`.
+    """
+
+    def __init__(self, seed=0, rows_together=32, prompts_together=False, clock=None):
         super().__init__(seed)
+        self.clock = clock
         self.rows_together, self.prompts_together = rows_together, prompts_together
         self.noted, self.threads = [], []
         self.gate, self.inside = threading.Event(), threading.Event()
@@ -36,6 +49,8 @@ class WatchedLM(SharedTableLM):
         assert self.gate.wait(SECONDS), "nobody has opened the gate"
         self.noted.append([(each.count, each.keep) for each in rows])
         self.threads.append(torch.get_num_threads())
+        if self.clock is not None:
+            self.clock.now += sum(each.count for each in rows)
         if any(BAD in each.token_ids.tolist() for each in rows):
             raise BadTokenError
         return super().forward(rows)

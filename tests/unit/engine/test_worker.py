@@ -17,7 +17,7 @@ from rapid_integrations.engine.outbox import ROOM
 from rapid_integrations.engine.worker import Worker
 from rapid_integrations.errors import EngineClosedError
 from tests.toys.engines import PROMPT, engine
-from tests.toys.jobs import BAD, SECONDS, BadTokenError, ToyJob, WatchedLM, steps, until
+from tests.toys.jobs import BAD, SECONDS, BadTokenError, Clock, ToyJob, WatchedLM, steps, until
 
 ONE_STEP = [(1, 1)]
 
@@ -28,6 +28,13 @@ def worker(monkeypatch):
     made = Worker(Admission(10, lambda: 0))
     yield made
     made.close()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr("rapid_integrations.engine.worker.time", made)
+    return made
 
 
 def workers():
@@ -85,6 +92,7 @@ def test_of_a_pass_that_fails_only_the_culprit_sees_the_error(worker):
     assert all(job.closed for job in jobs)
 
 
+@pytest.mark.usefixtures("clock")  # which stands still
 def test_an_answer_flows_while_another_prompt_is_read(worker):
     lm = WatchedLM(rows_together=4)
     answer, reading = ToyJob(worker, lm, steps(8)), ToyJob(worker, lm, [([2] * 6, 0)] * 4 + steps(1))
@@ -92,6 +100,15 @@ def test_an_answer_flows_while_another_prompt_is_read(worker):
     assert [tokens for tokens, _, _ in results] == [answer.expected(), reading.expected()]
     piece = [(6, 0)]
     assert lm.noted[1:] == [*[ONE_STEP, piece] * 4, ONE_STEP * 2, *[ONE_STEP] * 3]
+
+
+def test_answers_have_a_quarter_of_the_time_while_a_prompt_is_read(worker, clock):
+    lm = WatchedLM(rows_together=4, clock=clock)
+    answer, reading = ToyJob(worker, lm, steps(12)), ToyJob(worker, lm, [([2] * 6, 0)] * 4 + steps(1))
+    results = submitted_at_once(worker, lm, [answer, reading])
+    assert [tokens for tokens, _, _ in results] == [answer.expected(), reading.expected()]
+    piece = [(6, 0)]  # takes as long as six steps
+    assert lm.noted[1:] == [ONE_STEP, *[piece, ONE_STEP, ONE_STEP] * 3, piece, ONE_STEP * 2, *[ONE_STEP] * 4]
 
 
 def test_prompts_are_read_one_after_another(worker):
