@@ -46,7 +46,7 @@ class RoundCosts:
         draft_s: one draft token, including its choice.
         verify_s: the target's pass over one token.
         verify_per_token_s: what each further token of that pass adds.
-        score_s: the drafter's other passes, per round.
+        score_s: the drafter's other passes, or its own row of a shared one, per round.
         outside_s: all other work per round (the law, acceptance, text).
     """
 
@@ -90,6 +90,9 @@ class RoundCosts:
 def measured_costs(rapid: Sequence[DecodeStats], alone: Sequence[DecodeStats]) -> RoundCosts | None:
     """Return the costs of a run's own rounds, or None if nothing was drafted.
 
+    A pass that target and drafter share has two rows for each draft token, and one for the drafter's distribution that
+    the law needs without a draft, too. What the pass takes beyond a single row is split alike among them.
+
     Args:
         rapid: statistics of the answers with drafts.
         alone: statistics of the same answers by the target alone.
@@ -101,11 +104,15 @@ def measured_costs(rapid: Sequence[DecodeStats], alone: Sequence[DecodeStats]) -
     draft_length = drafted / rounds
     verify, single = sum(s.verify_s for s in rapid) / rounds, sum(s.verify_s for s in alone) / steps
     phases_s = sum(s.propose_s + s.score_s + s.verify_s for s in rapid)
+    further, score = max(0.0, verify - single), sum(s.score_s for s in rapid) / rounds
+    if all(s.scored_with_target for s in rapid):
+        row = further / (2 * draft_length + 1)
+        further, score = further - row, score + row
     return RoundCosts(
         acceptance=per_token_acceptance(sum(s.accepted_tokens for s in rapid) / rounds, draft_length),
         draft_s=sum(s.propose_s for s in rapid) / drafted,
         verify_s=single,
-        verify_per_token_s=max(0.0, (verify - single) / draft_length),
-        score_s=sum(s.score_s for s in rapid) / rounds,
+        verify_per_token_s=further / draft_length,
+        score_s=score,
         outside_s=max(0.0, sum(s.decode_s for s in rapid) - phases_s) / rounds,
     )

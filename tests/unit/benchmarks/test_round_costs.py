@@ -1,5 +1,7 @@
 """The model of a round: what it gives for known acceptance and costs."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from rapid_integrations.benchmarks.round_costs import (
     MAX_DRAFT_LENGTH,
     RoundCosts,
     expected_tokens,
+    measured_costs,
     per_token_acceptance,
 )
 
@@ -37,3 +40,26 @@ def test_the_limit_is_what_would_help_most():
     assert RoundCosts(0.9, draft_s=0.0, verify_s=0.1, outside_s=9.0).limit()[0] == "work outside these passes"
     costs = RoundCosts(0.7, 0.2, 1.0, 0.05, 0.1, 0.1)
     assert all(ideal >= costs.best()[0] for ideal in costs.ideals().values())
+
+
+def stats(rounds, drafted, verify_s, joint, score_s=0.0):
+    return SimpleNamespace(
+        rounds=rounds,
+        drafted_tokens=drafted,
+        accepted_tokens=drafted // 2,
+        propose_s=0.0,
+        score_s=score_s,
+        verify_s=verify_s,
+        decode_s=verify_s + score_s,
+        scored_with_target=joint,
+    )
+
+
+@pytest.mark.parametrize("drafted", [10, 40])
+def test_the_drafters_own_row_is_no_cost_of_a_draft(drafted):
+    alone = stats(20, 0, 20.0, None)
+    rows = 20 + 2 * drafted + 20  # of the target, of drafts, of the law; further ones take a tenth
+    shared = measured_costs([stats(20, drafted, 20.0 + 0.1 * (rows - 20), True)], [alone])
+    assert shared.verify_per_token_s == pytest.approx(0.2) and shared.score_s == pytest.approx(0.1)
+    apart = measured_costs([stats(20, drafted, 20.0 + 0.1 * drafted, False, score_s=4.0)], [alone])
+    assert apart.verify_per_token_s == pytest.approx(0.1) and apart.score_s == pytest.approx(0.2)
