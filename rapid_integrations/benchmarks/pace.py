@@ -68,7 +68,6 @@ def _moments(engine: RapidEngine, asking: Asking) -> tuple[float, list[_Moment]]
 
 def _beside(engine: RapidEngine, asking: Asking, other: Asking) -> tuple[float, float, list[_Moment]]:
     """Answer while `other` runs. Return when that began and ended, and the moments of the pieces in between."""
-
     prepared = other.stream(engine)
 
     def ask() -> float:
