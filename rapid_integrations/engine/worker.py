@@ -3,7 +3,7 @@
 A request is a generator that yields the rows it wants and is resumed with their logits (`decoding/passes.py`). If it
 waits for another machine, the others go on. In each turn the worker takes in new requests, lets go of cancelled ones,
 makes one pass over the decode rows of all that run, and then, unless the answers are due for more of the time
-(`turns.py`), one pass over a piece of a prompt. So an answer keeps flowing while another request's document is read.
+(`answers_share.py`), one pass over a piece of a prompt. So an answer keeps flowing while another request reads.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import torch
 
 from rapid_integrations.decoding.passes import RIDERS, Wanted
 from rapid_integrations.engine.admission import Admission
+from rapid_integrations.engine.answers_share import AnswersShare
 from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.pass_shares import PassShares
-from rapid_integrations.engine.turns import Turns
 from rapid_integrations.errors import EngineClosedError, SharedResource
 
 PIECE_BESIDE_ANSWERS = 256  # tokens; a prompt is read in shorter pieces then, which takes a tenth longer in all
@@ -44,7 +44,7 @@ class Worker(SharedResource):
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
         self._shares = PassShares()
-        self._turns = Turns()
+        self._answers_share = AnswersShare()
         self._process = os.getpid()
         self._changed = threading.Condition()
         self._new: deque[Job] = deque()
@@ -195,7 +195,7 @@ class Worker(SharedResource):
         if job is None:
             return
         answers = [other for other in self._running if _reads(other) and not _is_piece(other.wanted)]
-        if answers and self._turns.answers_are_due:
+        if answers and self._answers_share.is_due:
             return
         if answers or any(other.awaits() for other in self._running):
             job.cut(PIECE_BESIDE_ANSWERS)
@@ -222,10 +222,10 @@ class Worker(SharedResource):
         seconds = time.perf_counter() - start
         readers, rows = [len(each.rows) for each in wanted], [each.count for each in wanted]
         if _is_piece(wanted[0]):  # many rows: what they cost is what there is
-            self._turns.read_piece(seconds)
+            self._answers_share.read_piece(seconds)
             shares = [seconds * each / sum(rows) for each in rows]
         else:
-            self._turns.wrote(seconds)
+            self._answers_share.wrote(seconds)
             shares = self._shares.split(wanted[0].model, rows, seconds)
         del wanted
         mine = iter(logits)

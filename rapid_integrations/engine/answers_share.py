@@ -1,11 +1,11 @@
-"""Whose turn it is, if some requests write answers while others read their prompts."""
+"""What running answers get of the time while others read their prompts."""
 
 from __future__ import annotations
 
 ANSWERS_SHARE = 0.25  # of the time, if there is also a prompt to read
 
 
-class Turns:
+class AnswersShare:
     """Shares the time between the passes of running answers and the pieces of prompts.
 
     A piece takes as long as ten to forty passes of answers. If one pass followed each piece, an answer would nearly
@@ -17,7 +17,7 @@ class Turns:
         self._due = 0.0
 
     @property
-    def answers_are_due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether the next pass is for the answers. After each piece there is one in any case."""
         return self._due > 0
 
