@@ -22,13 +22,11 @@ def describe(model: Any) -> Decoder:
         behind = getattr(each.mlp, "post_mlp_layernorm", None)  # of A.X K1
         own = layer(each, _attention(each.self_attn, interleaved), mlp, residual=residual)
         layers.append(own if behind is None else replace(own, after_mlp=rms_norm(behind)))
-    described = decoder(
-        model,
-        layers,
-        rms_norm(base.norm),
-        embedding_scale=float(config.scale_emb) if minicpm else 1.0,
-        logit_scale=config.dim_model_base / config.hidden_size if minicpm else 1.0,
-    )
+    scales = {}
+    if minicpm:
+        logit_scale = config.dim_model_base / config.hidden_size
+        scales = {"embedding_scale": float(config.scale_emb), "logit_scale": logit_scale}
+    described = decoder(model, layers, rms_norm(base.norm), **scales)
     return replace(described, kv_heads=1, head_dim=config.qk_rope_head_dim)
 
 
