@@ -103,7 +103,7 @@ class _Base(nn.Module):
         table: Tensor | StoredBlocks = left.pop("model.embed_tokens.weight")
         if table.shape[1] != shape.hidden_size:
             raise ValueError(f"the embedding table has {table.shape[1]} columns, not {shape.hidden_size}")
-        self.embed_tokens = BlockTable(table) if isinstance(table, StoredBlocks) else _Table(table)
+        self.embed_tokens = BlockTable(table) if isinstance(table, StoredBlocks) else SkeletonTable(table)
         self.layers = nn.ModuleList(_Layer(shape, left, f"model.layers.{n}") for n in range(shape.num_hidden_layers))
         self.norm = _Norm(left, "model.norm", shape.rms_norm_eps)
         self.rotary_emb = Rotary(shape.rope, shape.head_dim)
@@ -143,7 +143,7 @@ class _MLP(nn.Module):
         self.act_fn = nn.SiLU()
 
 
-class _Table(nn.Module):
+class SkeletonTable(nn.Module):
     """Holds an embedding table."""
 
     def __init__(self, table: Tensor) -> None:
@@ -151,6 +151,7 @@ class _Table(nn.Module):
         self.weight = nn.Parameter(table, requires_grad=False)
 
     def forward(self, token_ids: Tensor) -> Tensor:
+        """Return (T, E) for ids (T,)."""
         return embedding(token_ids, self.weight)
 
 

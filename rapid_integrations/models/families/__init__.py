@@ -67,9 +67,13 @@ _TEXT_PARTS = {
 def describe(model: Any) -> Decoder:
     """Describe a model of a known family. Of a model of text and pictures this is its language model.
 
+    A `KeptModel` brings its description.
+
     Raises:
         NotDescribedError: the family is not known, or a part of the model is not.
     """
+    if isinstance(brought := getattr(model, "described", None), Decoder):
+        return brought
     name, text = _text_of(model)
     if name not in FAMILIES:
         raise NotDescribedError(f"{type(model).__name__} has no description")

@@ -6,7 +6,8 @@ file, of which a step reads the rows of its tokens.
 
 The first start of a file converts its tokenizer (`tokenizer`), and compares the model with its family's forward pass
 (`comparison`). If nothing differs, that is remembered under a digest of the file's header and of all else that the
-result depends on, and later starts need no transformers (see `quick_start`).
+result depends on, and later starts need no transformers (see `quick_start`): of families without a `Skeleton` the
+description is kept (`kept_model`).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from rapid_integrations.models.gguf.description import configuration_of, weights
 from rapid_integrations.models.gguf.header import GgufHeader
 from rapid_integrations.models.gguf.parts import parts_of, read_parts
 from rapid_integrations.models.gguf.tensors import MappedTensors
+from rapid_integrations.models.kept_model import keep, kept_model
 from rapid_integrations.models.quick_start import SWITCH, ends_of, environment, same_tokenizer
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.skeleton import Skeleton
@@ -141,22 +143,25 @@ def load_stored(
     weights = weights_of(MappedTensors(headers), config, _DTYPE)
     if weights is None:
         return None
+    digest = _digest(headers)
+    key, kept = key_of(digest, environment(_DTYPE, None)), _kept(headers[0].path, digest)
+    folder = kept
+    known = _tokenizer_of(folder) if is_checked(key) else None
+    skeleton: Any = None if known is None else kept_model(folder, weights, config)
     try:
-        skeleton = model_of(config, weights)
+        skeleton = model_of(config, weights) if skeleton is None else skeleton
     except (ValueError, NotDescribedError):  # a weight has a shape that the metadata does not say, or another fault;
         return None  # transformers' way of loading says so
     described = describe(skeleton)
     # PyTorch's operators would unpack the blocks at each step.
     if described.beyond_kernels or not NativeDecoder.serves(library, columns_of(described), described.head_dim):
         return None
-    digest = _digest(headers)
-    key, kept = key_of(digest, environment(_DTYPE, None)), _kept(headers[0].path, digest)
-    folder = kept
-    known = _tokenizer_of(folder) if is_checked(key) else None
     tokenizer: Any = known
     if known is None:  # what only the first start needs is let go of before the weights are read
         tokenizer, folder = _converted(path, headers[0], config, folder)
         compare(name, config, weights)
+        if folder == kept and not isinstance(skeleton, Skeleton):
+            keep(folder, skeleton, weights, config)
     _give_memory_back()
     lm = StoredLM(skeleton, name, folder, config)
     if known is None:
