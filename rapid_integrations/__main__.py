@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # a pipe may have another encoding than the answer needs
     with few_collections(), never_swallowed():
         try:
             app_for(sys.argv[1:])()

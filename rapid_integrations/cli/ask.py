@@ -12,7 +12,14 @@ from typing import Annotated
 import typer
 
 from rapid_integrations.adapters.progress_view import ProgressView
-from rapid_integrations.cli.console import errors_taught, require_writable, stderr, write_answer, write_trace
+from rapid_integrations.cli.console import (
+    errors_taught,
+    require_writable,
+    stderr,
+    write_answer,
+    write_json,
+    write_trace,
+)
 from rapid_integrations.cli.options import (
     DOCUMENTS_HELP,
     OUTPUT,
@@ -80,7 +87,7 @@ def ask(
                     write_answer(chunk.text)
         completion = Completion.join(chunks, stream.prepared.retrieved, stream.trace)
         if as_json:
-            sys.stdout.write(completion.model_dump_json() + "\n")
+            write_json(completion.model_dump_json())
         else:
             sys.stdout.write("\n")
             sys.stdout.flush()

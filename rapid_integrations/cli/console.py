@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,15 @@ def write_answer(text: str) -> None:
     sys.stdout.flush()
 
 
+def write_json(line: str) -> None:
+    """Write a line of JSON to standard output. What its encoding does not have is escaped."""
+    try:
+        line.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        line = json.dumps(json.loads(line))
+    sys.stdout.write(line + "\n")
+
+
 def require_writable(path: Path) -> None:
     """Refuse a path that cannot be written before the models are loaded, not after the answer."""
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
@@ -56,9 +66,13 @@ def show_error(error: RapidError) -> None:
 
 @contextmanager
 def errors_taught() -> Iterator[None]:
-    """Show this package's errors as one sentence, and handle Ctrl-C. Other errors keep their traceback."""
+    """Show this package's errors as one sentence, and those of standard output, and handle Ctrl-C.
+
+    Other errors keep their traceback.
+    """
     try:
         yield
+        sys.stdout.flush()  # Python would do it behind all this
     except RapidError as error:
         show_error(error)
         raise typer.Exit(1) from None
@@ -68,3 +82,11 @@ def errors_taught() -> Iterator[None]:
     except BrokenPipeError:  # the reader of the answer has gone
         sys.stderr.close()
         raise typer.Exit(0) from None
+    except OSError as error:
+        if error.filename is not None:  # a file's, which is not known here
+            raise
+        with suppress(OSError):
+            sys.stdout.close()  # with what it still holds
+        reason = error.strerror or error
+        show_error(ConfigurationError(f"standard output cannot be written ({reason}): write the answer elsewhere"))
+        raise typer.Exit(1) from None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextvars
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from rapid_integrations.engine.stream import CompletionStream
 
 T = TypeVar("T")
+_PATIENCE_S = 10.0  # retrieval looks after each piece whether it is still wanted
 
 
 class RequestCancelled(BaseException):
@@ -79,7 +83,7 @@ async def prepared_in_thread(engine: AnsweringEngine, prepare: Callable[..., T],
     report = options.pop("on_progress", None) or ignore_progress
 
     def unless_cancelled(stage: str, done: int, total: int) -> None:
-        if cancelled.is_set():
+        if cancelled.is_set() or _ENDING.is_set():
             raise RequestCancelled
         report(stage, done, total)
 
@@ -100,13 +104,17 @@ async def in_thread(call: Callable[[], T]) -> T:
     context = contextvars.copy_context()
 
     def run() -> None:
-        outcome = context.run(_outcome, call)
         try:
+            outcome = context.run(_outcome, call)
             loop.call_soon_threadsafe(_settle, done, outcome)
         except RuntimeError:  # the loop has been closed, and whoever waited in it is gone
             return
+        finally:
+            _RUNNING.discard(thread)
 
-    threading.Thread(target=run, name="rapid preparation", daemon=True).start()
+    thread = threading.Thread(target=run, name="rapid preparation", daemon=True)
+    _RUNNING.add(thread)
+    thread.start()
     result, error = await done
     if error is not None:
         raise error
@@ -124,3 +132,22 @@ def _outcome(call: Callable[[], T]) -> tuple[T | None, BaseException | None]:
         return call(), None
     except BaseException as error:
         return None, error
+
+
+_RUNNING: set[threading.Thread] = set()  # also of tasks that were cancelled: a thread is not stopped from outside
+_ENDING = threading.Event()
+
+
+@atexit.register
+def _end() -> None:
+    """Wait for threads that still compute, whatever Ctrl-C says, for `_PATIENCE_S` at most.
+
+    Python ends a daemon thread that comes back from native code while the interpreter shuts down. That unwinds the
+    frames of PyTorch and of tokenizers, which aborts the process.
+    """
+    _ENDING.set()
+    end = time.monotonic() + _PATIENCE_S
+    for thread in tuple(_RUNNING):
+        while thread.is_alive() and (left := end - time.monotonic()) > 0:
+            with suppress(KeyboardInterrupt):
+                thread.join(left)
