@@ -13,16 +13,18 @@ from rapid_integrations.kernels.cpu.decoder import (
     MAX_ROWS,
     ROTATED_COLUMNS,
     NativeDecoder,
+    serves_latents,
+)
+from rapid_integrations.kernels.cpu.library import native_library, native_variant, why_not_native, without_kernels
+from rapid_integrations.kernels.cpu.matrices import NativeMatrix
+from rapid_integrations.kernels.cpu.native_layers import (
     NativeExperts,
     NativeInput,
     NativeInputs,
     NativeLatent,
     NativeLayer,
     NativeRecurrence,
-    serves_latents,
 )
-from rapid_integrations.kernels.cpu.library import native_library, native_variant, why_not_native, without_kernels
-from rapid_integrations.kernels.cpu.matrices import NativeMatrix
 
 __all__ = [
     "COLUMNS",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -14,38 +13,13 @@ from torch import Tensor
 from rapid_integrations.cache import Buffers, KVCache, Rows, StatePass
 from rapid_integrations.cache.levels import SCALE_BYTES
 from rapid_integrations.errors import CacheError, SharedResource
-from rapid_integrations.kernels.cpu.interface import (
-    KV_BF16,
-    KV_INT8,
-    Experts,
-    Latent,
-    Layer,
-    LayerInput,
-    LayerInputs,
-    Matrix,
-    Model,
-    Recurrence,
-    Segment,
-    Sight,
-    Step,
-)
-from rapid_integrations.kernels.cpu.interface import Branches as BranchesStruct
-from rapid_integrations.kernels.cpu.interface import Norm as NormStruct
-from rapid_integrations.kernels.cpu.interface import Rope as RopeStruct
+from rapid_integrations.kernels.cpu.interface import KV_BF16, KV_INT8, Layer, Model, Segment, Step
 from rapid_integrations.kernels.cpu.interface import Rows as StepRows
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeTable, address_of, matrix_of
+from rapid_integrations.kernels.cpu.native_layers import NativeInputs, NativeLayer
 from rapid_integrations.kernels.cpu.scratch import Scratch
-from rapid_integrations.kernels.layers import (
-    ACTIVATIONS,
-    NORM_SCOPES,
-    PLAIN,
-    Activation,
-    AttentionKind,
-    Branches,
-    Norm,
-    Rope,
-    Routing,
-)
+from rapid_integrations.kernels.cpu.structs import inputs_struct, layer_struct, norm_struct
+from rapid_integrations.kernels.layers import Norm
 
 Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
 Parents: TypeAlias = "ctypes.Array[ctypes.c_int32]"
@@ -56,144 +30,6 @@ MAX_COLUMNS = 32768  # rows of numbers lie on the stacks of the kernels' threads
 MAX_EXPERTS = 1024
 LATENT_COLUMNS, ROTATED_COLUMNS = 64, 32  # latents and rotated keys have multiples of this many numbers, up to 512
 HEAD_DIMS = (32, 64, 96, 128, 256, 512)  # of the code for vectors; without, every even number to 512 is served
-
-
-@dataclass(frozen=True)
-class NativeExperts:
-    """The experts of a layer, the shared one last.
-
-    `router` is (N, E), with the shared expert's gate as its last row if it has one. `branches` is None if they stand in
-    place of an MLP.
-    """
-
-    routing: Routing
-    router: AnyMatrix
-    gate_up: Sequence[AnyMatrix]
-    down: Sequence[AnyMatrix]
-    branches: Branches | None = None
-
-
-@dataclass(frozen=True)
-class NativeLatent:
-    """What multi-head latent attention has beside another one.
-
-    `keys` and `values` have for each head (rank, plain) and (value, rank); `rotated` are the numbers of a rotated key.
-    `query` and `query_up` are the norm and the matrix of compressed queries, and None if there are none.
-    """
-
-    rotated: int
-    norm: Norm
-    keys: Sequence[AnyMatrix]
-    values: Sequence[AnyMatrix]
-    query: Norm | None = None
-    query_up: AnyMatrix | None = None
-
-
-@dataclass(frozen=True)
-class NativeRecurrence:
-    """What stands in place of an attention; see `description.Recurrence` and `recurrence.h`.
-
-    `rates` is (2 H_v, E), of Mamba2 (H_v, E); all else is float32: `taps` (W, C), `tap_bias` (C,), `decay`, `bias` and
-    `skip` (H_v,). The layer's `qkv` has C rows that are convolved, and those of the gates behind them. A short
-    convolution has no heads, and three rows for each channel. Beside an attention, its rows begin with number `first`,
-    and it has an `out` of its own, with `factor` on what that gives. `gate_factor` and `rate_factor` are on what the
-    products give of gates and rates.
-    """
-
-    channels: int
-    taps: Tensor
-    tap_bias: Tensor | None = None
-    rates: AnyMatrix | None = None
-    decay: Tensor | None = None
-    bias: Tensor | None = None
-    skip: Tensor | None = None
-    norm: Norm | None = None
-    key_heads: int = 0
-    value_heads: int = 0
-    key_dim: int = 0
-    value_dim: int = 0
-    together: int = 0
-    tiled: bool = False
-    gates_behind: bool = False
-    gate_factor: float = 1.0
-    rate_factor: float = 1.0
-    least_rate: float = 0.0
-    first: int = 0
-    out: AnyMatrix | None = None
-    factor: float = 1.0
-
-
-@dataclass(frozen=True)
-class NativeInput:
-    """What a layer adds at its end: norm(projection(activation(gate(x)) * its input)); see `NativeInputs`."""
-
-    gate: AnyMatrix
-    projection: AnyMatrix
-    activation: Activation
-    norm: Norm
-
-
-@dataclass(frozen=True)
-class NativeInputs:
-    """Inputs of every layer, P numbers each: (norm(projection_scale * projection(x)) + scale * row of table) * factor.
-
-    `table` is (tokens, layers * P) bfloat16; other tokens have row 0. `projection` is (layers * P, E).
-    """
-
-    table: Tensor
-    projection: AnyMatrix
-    norm: Norm
-    scale: float
-    projection_scale: float
-    factor: float
-
-
-@dataclass(frozen=True)
-class NativeLayer:
-    """One decoder layer. Weights and biases of norms are bfloat16.
-
-    `gate_up` and `down` are None if `experts` stand in their place, or nothing does. `window` is None if a query sees
-    everything.
-    `latent` is None if the attention is not latent, which it is in all layers or in none. `kv_heads` and `head_dim` are
-    None if the layer has the decoder's. `keys_of` is the number of the earlier layer whose keys and values it reads;
-    `qkv` has queries alone then. With `recurrence` there is no attention, unless it has an `out` of its own. With
-    `output_gates`, `qkv` has gates of the heads behind the values. `attention_factor` and `mlp_factor` are on what they
-    add, beside `residual`, and `gate_factor` is on the MLP's gate. If `growth` is (n, s), queries are multiplied with
-    1 + s log(1 + floor((position + 1) / n)). `scale_of_all` is a factor on all that the layer gives.
-    """
-
-    qkv: AnyMatrix
-    out: AnyMatrix
-    before_attention: Norm | None
-    before_mlp: Norm | None
-    rope: Rope
-    scale: float
-    gate_up: AnyMatrix | None = None
-    down: AnyMatrix | None = None
-    experts: NativeExperts | None = None
-    after_attention: Norm | None = None
-    after_mlp: Norm | None = None
-    query: Norm | None = None
-    key: Norm | None = None
-    window: int | None = None
-    kind: AttentionKind = PLAIN
-    activation: Activation = "silu"
-    gated: bool = True
-    parallel: bool = False
-    residual: float = 1.0
-    latent: NativeLatent | None = None
-    value: Norm | None = None
-    kv_heads: int | None = None
-    head_dim: int | None = None
-    keys_of: int | None = None
-    growth: tuple[int, float] | None = None
-    input: NativeInput | None = None
-    scale_of_all: float = 1.0
-    recurrence: NativeRecurrence | None = None
-    output_gates: bool = False
-    attention_factor: float = 1.0
-    gate_factor: float = 1.0
-    mlp_factor: float = 1.0
 
 
 _NO_TOKEN = 1  # what a step returns if an id is no token's; any other failure is a logit that is NaN
@@ -234,7 +70,7 @@ class NativeDecoder(SharedResource):
         table = embedding if isinstance(embedding, NativeTable) else NativeTable(embedding)
         self._library = library
         self._kept: list[object] = [layers, embedding, final_norm, head]  # the structs hold bare addresses
-        self._layers = (Layer * len(layers))(*(_layer(layer, kv_heads, head_dim, self._kept) for layer in layers))
+        self._layers = (Layer * len(layers))(*(layer_struct(layer, kv_heads, head_dim, self._kept) for layer in layers))
         self._slots = _count_slots(self._layers, [layer.keys_of for layer in layers])
         self._vocab_size = head.rows
         self._kv = KV_BF16
@@ -258,7 +94,7 @@ class NativeDecoder(SharedResource):
             logit_softcap=logit_softcap or 0.0,
         )
         if inputs is not None:
-            filled = _inputs(inputs, len(layers))
+            filled = inputs_struct(inputs, len(layers))
             self._kept += [inputs, filled]
             self._model.inputs = ctypes.pointer(filled)
 
@@ -447,36 +283,9 @@ def _on_processor(token_ids: Tensor) -> Tensor:
     return token_ids.to("cpu", torch.int64).contiguous()
 
 
-def norm_struct(norm: Norm | None) -> NormStruct:
-    """Return a norm as the kernels read it. It holds the addresses of the weights."""
-    if norm is None:
-        return NormStruct()
-    return NormStruct(
-        kind=2 if norm.centred else 1,
-        scope=NORM_SCOPES.index(norm.scope),
-        eps=norm.eps,
-        offset=norm.offset,
-        weight=address_of(norm.weight),
-        bias=address_of(norm.bias),
-    )
-
-
-def rope_struct(rope: Rope) -> RopeStruct:
-    """Return a rotation as the kernels read it."""
-    return RopeStruct(**vars(rope))
-
-
-def sight_struct(scale: float, window: int | None, kind: AttentionKind) -> Sight:
-    """Return what a query sees, as the kernels read it."""
-    return Sight(window=window or 0, chunk=kind.chunk or 0, scale=scale, softcap=kind.softcap or 0.0)
-
-
 def serves_latents(rank: int, rotated: int) -> bool:
     """Whether the kernels take latents of `rank` numbers beside keys of `rotated` ones."""
     return rank % LATENT_COLUMNS == 0 and rotated % ROTATED_COLUMNS == 0 and max(rank, rotated) <= 512
-
-
-_NORMS = ("before_attention", "after_attention", "before_mlp", "after_mlp", "query", "key", "value")
 
 
 def _count_slots(layers: ctypes.Array[Layer], keys_of: Sequence[int | None]) -> list[tuple[int, int, int]]:
@@ -499,139 +308,3 @@ def _count_slots(layers: ctypes.Array[Layer], keys_of: Sequence[int | None]) -> 
         value = layer.latent.contents.rank if layer.latent else layer.head_dim
         slots.append((layer.kv_heads, layer.head_dim, value))
     return slots
-
-
-def _inputs(inputs: NativeInputs, layers: int) -> LayerInputs:
-    tokens, columns = inputs.table.shape
-    return LayerInputs(
-        width=columns // layers,
-        tokens=tokens,
-        table=address_of(inputs.table),
-        projection=matrix_of(inputs.projection),
-        norm=norm_struct(inputs.norm),
-        scale=inputs.scale,
-        projection_scale=inputs.projection_scale,
-        factor=inputs.factor,
-    )
-
-
-def _layer(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[object]) -> Layer:
-    """Return the struct of a layer. What it points to is put into `kept`."""
-    every, growth = layer.growth or (0, 0.0)
-    filled = Layer(
-        qkv=matrix_of(layer.qkv),
-        out=matrix_of(layer.out),
-        **{name: norm_struct(getattr(layer, name)) for name in _NORMS},
-        rope=rope_struct(layer.rope),
-        sight=sight_struct(layer.scale, layer.window, layer.kind),
-        sinks=address_of(layer.kind.sinks),
-        activation=ACTIVATIONS.index(layer.activation),
-        gated=layer.gated,
-        parallel=layer.parallel,
-        attention_residual=layer.residual * layer.attention_factor,
-        mlp_residual=layer.residual * layer.mlp_factor,
-        gate_factor=layer.gate_factor,
-        kv_heads=layer.kv_heads or kv_heads,
-        head_dim=layer.head_dim or head_dim,
-        output_gates=layer.output_gates,
-        growth_every=every,
-        growth_scale=growth,
-        scale=layer.scale_of_all,
-    )
-    if layer.input is not None:
-        own = layer.input
-        added = LayerInput(
-            gate=matrix_of(own.gate),
-            projection=matrix_of(own.projection),
-            norm=norm_struct(own.norm),
-            activation=ACTIVATIONS.index(own.activation),
-        )
-        kept.append(added)
-        filled.input = ctypes.pointer(added)
-    if layer.recurrence is not None:
-        recurrence = recurrence_struct(layer.recurrence)
-        recurrence.factor *= layer.residual
-        kept.append(recurrence)
-        filled.recurrence = ctypes.pointer(recurrence)
-    if layer.gate_up is not None and layer.down is not None:
-        filled.gate_up, filled.down = matrix_of(layer.gate_up), matrix_of(layer.down)
-    if layer.experts is not None:
-        experts = _experts(layer.experts, kept)
-        kept.append(experts)
-        filled.experts = ctypes.pointer(experts)
-    if layer.latent is not None:
-        latent = _latent(layer.latent, kept)
-        kept.append(latent)
-        filled.latent = ctypes.pointer(latent)
-    return filled
-
-
-def recurrence_struct(recurrence: NativeRecurrence) -> Recurrence:
-    """Return a recurrence as the kernels read it. It holds the addresses of its numbers."""
-    own = recurrence
-    return Recurrence(
-        **{
-            name: getattr(own, name)
-            for name in (
-                *("key_heads", "value_heads", "key_dim", "value_dim", "channels", "together", "tiled", "gates_behind"),
-                *("first", "gate_factor", "rate_factor", "least_rate", "factor"),
-            )
-        },
-        taps=len(own.taps),
-        out=Matrix() if own.out is None else matrix_of(own.out),
-        rates=Matrix() if own.rates is None else matrix_of(own.rates),
-        norm=norm_struct(own.norm),
-        tap=address_of(own.taps),
-        tap_bias=address_of(own.tap_bias),
-        skip=address_of(own.skip),
-        decay=address_of(own.decay),
-        bias=address_of(own.bias),
-    )
-
-
-def _latent(latent: NativeLatent, kept: list[object]) -> Latent:
-    keys, values = ((Matrix * len(part))(*map(matrix_of, part)) for part in (latent.keys, latent.values))
-    kept += [keys, values]
-    filled = Latent(
-        rank=latent.values[0].columns,
-        plain=latent.keys[0].columns,
-        rotated=latent.rotated,
-        value=latent.values[0].rows,
-        query=norm_struct(latent.query),
-        latent=norm_struct(latent.norm),
-        keys=keys,
-        values=values,
-    )
-    if latent.query_up is not None:
-        filled.query_up = matrix_of(latent.query_up)
-    return filled
-
-
-def _experts(experts: NativeExperts, kept: list[object]) -> Experts:
-    routing, count = experts.routing, len(experts.gate_up)
-    gate_up, down = ((Matrix * count)(*map(matrix_of, part)) for part in (experts.gate_up, experts.down))
-    kept += [gate_up, down]
-    filled = Experts(
-        count=count - routing.shared,
-        taken=routing.taken,
-        routing=routing.sigmoid,
-        normalised=routing.normalised,
-        groups=routing.groups,
-        groups_taken=routing.groups_taken,
-        group_best=routing.group_best,
-        widest=max(matrix.columns for matrix in experts.down),
-        shared=(2 if routing.shared_gate else 1) if routing.shared else 0,
-        scale=routing.scale,
-        scales_inputs=routing.scales_inputs,
-        router=matrix_of(experts.router),
-        correction=address_of(routing.correction),
-        gate_up=gate_up,
-        down=down,
-        logit_scale=routing.logit_scale,
-        factors=address_of(routing.factors),
-    )
-    if (norms := experts.branches) is not None:
-        branches = BranchesStruct(**{name: norm_struct(norm) for name, norm in vars(norms).items()})
-        kept.append(branches)
-        filled.branches = ctypes.pointer(branches)
-    return filled

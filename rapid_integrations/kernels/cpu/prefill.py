@@ -13,15 +13,10 @@ from torch import Tensor
 
 from rapid_integrations.cache import TILE, LayerRows
 from rapid_integrations.cache.levels import SCALE_BYTES
-from rapid_integrations.kernels.cpu.decoder import (
-    NativeRecurrence,
-    norm_struct,
-    recurrence_struct,
-    rope_struct,
-    sight_struct,
-)
 from rapid_integrations.kernels.cpu.interface import KV_BF16, KV_INT8, Attention, LayerSegment, Recurring, Rotation
 from rapid_integrations.kernels.cpu.library import loaded_library
+from rapid_integrations.kernels.cpu.native_layers import NativeRecurrence
+from rapid_integrations.kernels.cpu.structs import norm_struct, recurrence_struct, rope_struct, sight_struct
 from rapid_integrations.kernels.layers import ACTIVATIONS, PLAIN, Activation, AttentionKind, Norm, Rope
 
 

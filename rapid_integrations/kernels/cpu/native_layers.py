@@ -1,0 +1,149 @@
+"""A decoder's parts for the kernels: weights as they read them, and the numbers beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rapid_integrations.kernels.cpu.matrices import AnyMatrix
+from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Branches, Norm, Rope, Routing
+
+
+@dataclass(frozen=True)
+class NativeExperts:
+    """The experts of a layer, the shared one last.
+
+    `router` is (N, E), with the shared expert's gate as its last row if it has one. `branches` is None if they stand in
+    place of an MLP.
+    """
+
+    routing: Routing
+    router: AnyMatrix
+    gate_up: Sequence[AnyMatrix]
+    down: Sequence[AnyMatrix]
+    branches: Branches | None = None
+
+
+@dataclass(frozen=True)
+class NativeLatent:
+    """What multi-head latent attention has beside another one.
+
+    `keys` and `values` have for each head (rank, plain) and (value, rank); `rotated` are the numbers of a rotated key.
+    `query` and `query_up` are the norm and the matrix of compressed queries, and None if there are none.
+    """
+
+    rotated: int
+    norm: Norm
+    keys: Sequence[AnyMatrix]
+    values: Sequence[AnyMatrix]
+    query: Norm | None = None
+    query_up: AnyMatrix | None = None
+
+
+@dataclass(frozen=True)
+class NativeRecurrence:
+    """What stands in place of an attention; see `description.Recurrence` and `recurrence.h`.
+
+    `rates` is (2 H_v, E), of Mamba2 (H_v, E); all else is float32: `taps` (W, C), `tap_bias` (C,), `decay`, `bias` and
+    `skip` (H_v,). The layer's `qkv` has C rows that are convolved, and those of the gates behind them. A short
+    convolution has no heads, and three rows for each channel. Beside an attention, its rows begin with number `first`,
+    and it has an `out` of its own, with `factor` on what that gives. `gate_factor` and `rate_factor` are on what the
+    products give of gates and rates.
+    """
+
+    channels: int
+    taps: Tensor
+    tap_bias: Tensor | None = None
+    rates: AnyMatrix | None = None
+    decay: Tensor | None = None
+    bias: Tensor | None = None
+    skip: Tensor | None = None
+    norm: Norm | None = None
+    key_heads: int = 0
+    value_heads: int = 0
+    key_dim: int = 0
+    value_dim: int = 0
+    together: int = 0
+    tiled: bool = False
+    gates_behind: bool = False
+    gate_factor: float = 1.0
+    rate_factor: float = 1.0
+    least_rate: float = 0.0
+    first: int = 0
+    out: AnyMatrix | None = None
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class NativeInput:
+    """What a layer adds at its end: norm(projection(activation(gate(x)) * its input)); see `NativeInputs`."""
+
+    gate: AnyMatrix
+    projection: AnyMatrix
+    activation: Activation
+    norm: Norm
+
+
+@dataclass(frozen=True)
+class NativeInputs:
+    """Inputs of every layer, P numbers each: (norm(projection_scale * projection(x)) + scale * row of table) * factor.
+
+    `table` is (tokens, layers * P) bfloat16; other tokens have row 0. `projection` is (layers * P, E).
+    """
+
+    table: Tensor
+    projection: AnyMatrix
+    norm: Norm
+    scale: float
+    projection_scale: float
+    factor: float
+
+
+@dataclass(frozen=True)
+class NativeLayer:
+    """One decoder layer. Weights and biases of norms are bfloat16.
+
+    `gate_up` and `down` are None if `experts` stand in their place, or nothing does. `window` is None if a query sees
+    everything.
+    `latent` is None if the attention is not latent, which it is in all layers or in none. `kv_heads` and `head_dim` are
+    None if the layer has the decoder's. `keys_of` is the number of the earlier layer whose keys and values it reads;
+    `qkv` has queries alone then. With `recurrence` there is no attention, unless it has an `out` of its own. With
+    `output_gates`, `qkv` has gates of the heads behind the values. `attention_factor` and `mlp_factor` are on what they
+    add, beside `residual`, and `gate_factor` is on the MLP's gate. If `growth` is (n, s), queries are multiplied with
+    1 + s log(1 + floor((position + 1) / n)). `scale_of_all` is a factor on all that the layer gives.
+    """
+
+    qkv: AnyMatrix
+    out: AnyMatrix
+    before_attention: Norm | None
+    before_mlp: Norm | None
+    rope: Rope
+    scale: float
+    gate_up: AnyMatrix | None = None
+    down: AnyMatrix | None = None
+    experts: NativeExperts | None = None
+    after_attention: Norm | None = None
+    after_mlp: Norm | None = None
+    query: Norm | None = None
+    key: Norm | None = None
+    window: int | None = None
+    kind: AttentionKind = PLAIN
+    activation: Activation = "silu"
+    gated: bool = True
+    parallel: bool = False
+    residual: float = 1.0
+    latent: NativeLatent | None = None
+    value: Norm | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    keys_of: int | None = None
+    growth: tuple[int, float] | None = None
+    input: NativeInput | None = None
+    scale_of_all: float = 1.0
+    recurrence: NativeRecurrence | None = None
+    output_gates: bool = False
+    attention_factor: float = 1.0
+    gate_factor: float = 1.0
+    mlp_factor: float = 1.0
