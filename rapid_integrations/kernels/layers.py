@@ -15,6 +15,7 @@ NormScope: TypeAlias = Literal["every head", "own head", "all heads"]
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 NORM_SCOPES: tuple[NormScope, ...] = get_args(NormScope)
+MAX_STREAMS = 8  # of states, that the kernels compute
 
 
 @dataclass(frozen=True)

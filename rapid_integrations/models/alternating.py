@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import linear, relu
 
 from rapid_integrations.models.description import Alternation, Laurel, Streams
+from rapid_integrations.models.linear import PlainLinear
 from rapid_integrations.models.norms import normalised
 
 _LEAST = 1e-5  # of a stream's mean square
@@ -18,14 +19,14 @@ _LEAST = 1e-5  # of a stream's mean square
 
 def spread(described: Streams, x: Tensor) -> Tensor:
     """Return the streams (n, T, E) of embedded tokens (T, E)."""
-    others = (_as_large(linear(x, each.weight), x) for each in described.spread)
+    others = (_as_large(PlainLinear(each.weight.data)(x), x) for each in described.spread)
     return torch.stack([x, *others])
 
 
 def merged(described: Streams, streams: Tensor) -> Tensor:
     """Return the states (T, E) before the final norm."""
     parts = zip(described.merged, streams[1:], strict=True)
-    others = (_as_large(linear(each, matrix.weight), streams[0]) for matrix, each in parts)
+    others = (_as_large(PlainLinear(matrix.weight.data)(each), streams[0]) for matrix, each in parts)
     return torch.stack([streams[0], *others]).mean(dim=0)
 
 
@@ -44,14 +45,19 @@ def corrected(own: Alternation, active: int, guesses: Tensor, x: Tensor) -> Tens
 
 def augmented(own: Laurel, normed: Tensor) -> Tensor:
     """Return the learned augmented residual (LAuReL, arXiv 2411.07501) of normalised rows (T, E)."""
-    return normed + normalised(own.norm, linear(linear(normed, own.left.weight), own.right.weight))
+    narrow = PlainLinear(own.left.weight.data)(normed)
+    return normed + normalised(own.norm, PlainLinear(own.right.weight.data)(narrow))
 
 
 def thinned(gate: Tensor, sparsity: float) -> Tensor:
     """Return what of a gate (T, I) exceeds the share `sparsity` of a normal distribution with its mean and spread."""
-    quantile = torch.special.ndtri(torch.tensor(sparsity)).to(gate)
-    cutoff = gate.mean(dim=-1, keepdim=True) + gate.std(dim=-1, keepdim=True, unbiased=False) * quantile
-    return relu(gate - cutoff)
+    deviation = gate.std(dim=-1, keepdim=True, unbiased=False)
+    return relu(gate - (gate.mean(dim=-1, keepdim=True) + deviation * quantile(sparsity, gate.dtype)))
+
+
+def quantile(sparsity: float, dtype: torch.dtype) -> float:
+    """Return what a share `sparsity` of the standard normal distribution is below, rounded to the model's dtype."""
+    return float(torch.special.ndtri(torch.tensor(sparsity)).to(dtype))
 
 
 def _modalities(own: Alternation, x: Tensor) -> Tensor:

@@ -13,13 +13,22 @@ from torch.nn.functional import gelu, relu, silu
 from rapid_integrations.cache import Rows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
-from rapid_integrations.kernels.cpu import NativeExperts, NativeInput, NativeLayer, NativeMatrix, prefill
+from rapid_integrations.kernels.cpu import (
+    NativeAlternation,
+    NativeExperts,
+    NativeInput,
+    NativeLaurel,
+    NativeLayer,
+    NativeMatrix,
+    prefill,
+)
 from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Norm, Rope
-from rapid_integrations.models.alternating import thinned
+from rapid_integrations.models.alternating import quantile, thinned
 from rapid_integrations.models.description import (
     Attention,
     Experts,
     Growth,
+    Laurel,
     Layer,
     Mlp,
     Recurrence,
@@ -121,6 +130,17 @@ class TakenLayer:
         """The experts that it has in place of an MLP, or beside it."""
         return self.mlp if isinstance(self.mlp, TakenExperts) else self.beside
 
+    @cached_property
+    def alternation(self) -> NativeAlternation | None:
+        """How it guesses and corrects streams of states, for the kernels; None: there is one."""
+        if (own := self.described.alternation) is None:
+            return None
+        prediction, correction = own.prediction.weight.data, own.correction.weight.data
+        output = None if own.output is None else own.output.data
+        return NativeAlternation(
+            NativeMatrix(own.router.weight.data), own.norm, own.scale, prediction, correction, output
+        )
+
     @property
     def activation(self) -> Activation:
         """What the MLP or the experts do to their gate."""
@@ -155,6 +175,8 @@ class TakenLayer:
             own += self.recurrence.rates.step_bytes
         own += 0 if self.recurred_out is None else self.recurred_out.step_bytes
         own += sum(each.step_bytes for each in self.input or ())
+        if (laurel := self.described.laurel) is not None:
+            own += laurel.left.weight.nbytes + laurel.right.weight.nbytes
         own += 0 if self.experts is None else self.experts.step_bytes
         if self.mlp is None or isinstance(self.mlp, TakenExperts):
             return own
@@ -202,9 +224,9 @@ class TakenLayer:
             kernels: whether the kernels compute what lies between products.
         """
 
-        def activated(x: Tensor) -> Tensor:
+        def activated(x: Tensor, quantile: float | None = None) -> Tensor:
             if kernels:
-                return prefill.activated(x, self.activation, self.gated)
+                return prefill.activated(x, self.activation, self.gated, quantile)
             return activate(x, self.activation, self.gated)
 
         if isinstance(self.mlp, TakenExperts):
@@ -212,13 +234,13 @@ class TakenLayer:
         mlp = self.described.mlp
         assert self.mlp is not None and isinstance(mlp, Mlp)
         gate_up = self.mlp[0](normed)
-        if mlp.sparsity:
+        if mlp.sparsity and not kernels:
             gate, up = gate_up.chunk(2, dim=-1)
             gate_up = torch.cat([thinned(gate, mlp.sparsity), up], dim=-1)
         if mlp.gate_factor != 1:
             gate, up = gate_up.chunk(2, dim=-1)
             gate_up = torch.cat([gate * mlp.gate_factor, up], dim=-1)
-        given = _scaled(self.mlp[1](activated(gate_up)), mlp.factor)
+        given = _scaled(self.mlp[1](activated(gate_up, _quantile(mlp, x.dtype))), mlp.factor)
         if self.beside is None or self.beside.branches is None:
             return given
         norms = self.beside.branches
@@ -303,6 +325,9 @@ class TakenLayer:
             scale_of_all=1.0 if layer.scale is None else float(layer.scale),
             gate_factor=1.0 if factors is None else factors.gate_factor,
             mlp_factor=1.0 if factors is None else factors.factor,
+            quantile=None if factors is None else _quantile(factors, torch.bfloat16),
+            laurel=None if layer.laurel is None else _native_laurel(layer.laurel),
+            alternation=self.alternation,
         )
         if self.recurrence is not None:
             own_out = None if self.recurred_out is None else native_matrix(self.recurred_out)
@@ -383,6 +408,15 @@ def _normalised_heads(qk: Tensor, heads: int, norms: tuple[Norm | None, Norm | N
         whole = norm.scope == "all heads"
         parts[index] = normalised(norm, part.flatten(1)).view(part.shape) if whole else normalised(norm, part)
     return torch.cat(parts, dim=1)
+
+
+def _quantile(mlp: Mlp, dtype: torch.dtype) -> float | None:
+    return quantile(mlp.sparsity, dtype) if mlp.sparsity else None
+
+
+def _native_laurel(laurel: Laurel) -> NativeLaurel:
+    left, right = (NativeMatrix(each.weight.data) for each in (laurel.left, laurel.right))
+    return NativeLaurel(left, right, laurel.norm)
 
 
 def _take_experts(experts: Experts, quantization: Quantization | None, arena: Arena | None) -> TakenExperts:

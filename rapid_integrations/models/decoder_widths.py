@@ -40,6 +40,8 @@ def columns_of(described: Decoder) -> Iterator[int]:
                 yield latent.query_up.in_features
         if layer.input is not None:
             yield layer.input.projection.in_features
+        if layer.laurel is not None:
+            yield layer.laurel.right.in_features
         if isinstance(layer.mlp, Mlp):
             yield layer.mlp.down.in_features
         if (experts := layer.experts) is not None:

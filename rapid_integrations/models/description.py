@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Branches, Norm, Routing
+from rapid_integrations.kernels.layers import MAX_STREAMS, PLAIN, Activation, AttentionKind, Branches, Norm, Routing
 
 
 class NotDescribedError(Exception):
@@ -475,8 +475,8 @@ class Decoder:
     @property
     def beyond_kernels(self) -> str:
         """What the kernels for processors do not compute of it; empty if they compute all."""
-        if self.streams is not None:
-            return "its layers have several streams of states"
+        if self.streams is not None and len(self.streams.spread) >= MAX_STREAMS:
+            return f"its layers have more than {MAX_STREAMS} streams of states"
         return ""
 
     @property

@@ -29,6 +29,7 @@ from rapid_integrations.kernels.cpu import (
     NativeDecoder,
     NativeInputs,
     NativeMatrix,
+    NativeStreams,
     native_library,
     native_variant,
     why_not_native,
@@ -39,7 +40,7 @@ from rapid_integrations.kernels.cuda import why_not_cuda
 from rapid_integrations.models.block_linear import BlockLinear, BlockTable, bits_of
 from rapid_integrations.models.decoder_layer import TakenLayer
 from rapid_integrations.models.decoder_widths import columns_of, head_dims_of, rank_of
-from rapid_integrations.models.description import Decoder, LayerInputs, NotDescribedError, settings_of
+from rapid_integrations.models.description import Decoder, LayerInputs, NotDescribedError, Streams, settings_of
 from rapid_integrations.models.families import FAMILIES, describe, left_over
 from rapid_integrations.models.given_states import wants_last
 from rapid_integrations.models.gpu_steps import gpu_steps
@@ -116,6 +117,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
                 logit_scale=described.logit_scale,
                 logit_softcap=described.logit_softcap,
                 inputs=_native_inputs(described.inputs),
+                streams=_native_streams(described.streams),
             )
 
     @staticmethod
@@ -180,8 +182,10 @@ class FusedDecoder(OperatorsPass, SharedResource):
     @property
     def weight_bytes(self) -> int:
         """Bytes that one decode step reads: the matrices that a row takes, and one row of the embedding table."""
-        inputs = 0 if self._described.inputs is None else self._described.inputs.projection.weight.nbytes
-        return sum(layer.step_bytes for layer in self._layers) + self._head.step_bytes + inputs
+        inputs, streams = self._described.inputs, self._described.streams
+        own = sum(layer.step_bytes for layer in self._layers) + self._head.step_bytes
+        own += 0 if inputs is None else inputs.projection.weight.nbytes
+        return own + (0 if streams is None else sum(each.weight.nbytes for each in (*streams.spread, *streams.merged)))
 
     @property
     def prompts_together(self) -> bool:
@@ -396,6 +400,13 @@ def _native_inputs(inputs: LayerInputs | None) -> NativeInputs | None:
         inputs.projection_scale,
         inputs.factor,
     )
+
+
+def _native_streams(streams: Streams | None) -> NativeStreams | None:
+    if streams is None:
+        return None
+    spread, merged = ([NativeMatrix(each.weight.data) for each in part] for part in (streams.spread, streams.merged))
+    return NativeStreams(spread, merged, streams.active)
 
 
 def _native_head(head: Linear) -> AnyMatrix:

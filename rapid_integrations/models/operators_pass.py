@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from rapid_integrations.cache import KVCache, LayerRows, Rows, StatePass
-from rapid_integrations.kernels.cpu import NativeDecoder, prefill
+from rapid_integrations.kernels.cpu import NativeDecoder, alternation, prefill
 from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models import alternating
 from rapid_integrations.models.attention import attend
@@ -97,7 +97,10 @@ class OperatorsPass:
         for index, layer in enumerate(self._layers):
             own = layer.described
             if paths is not None and own.alternation is not None:
-                streams = alternating.predicted(own.alternation, paths.active, streams)
+                if kernels and layer.alternation is not None:
+                    streams = alternation.predicted(layer.alternation, paths.active, streams)
+                else:
+                    streams = alternating.predicted(own.alternation, paths.active, streams)
                 x = streams[paths.active]
             x, normed = add_and_norm(x, more, factor, own.before_attention, kernels)
             given.add(index, x)
@@ -143,7 +146,7 @@ class OperatorsPass:
                 more = normed_rows(own.after_mlp, more, kernels)
             if paths is not None:
                 assert inputs is not None
-                streams, more = self._updated(layer, streams, x + more, inputs[:, index]), None
+                streams, more = self._updated(layer, streams, x + more, inputs[:, index], kernels), None
             elif own.input is not None or own.scale is not None:
                 x = layer.ended(
                     add_and_norm(x, more, factor, None, kernels)[0], None if inputs is None else inputs[:, index]
@@ -165,10 +168,14 @@ class OperatorsPass:
         _end(states)
         return [x.new_empty(0, 0, dtype=torch.float32) for _ in rows]
 
-    def _updated(self, layer: TakenLayer, guesses: Tensor, x: Tensor, given: Tensor) -> Tensor:
+    def _updated(self, layer: TakenLayer, guesses: Tensor, x: Tensor, given: Tensor, kernels: bool) -> Tensor:
         """Return the streams (n, T, E) behind a layer that has computed the active one, and meets its own input."""
         own, described = layer.described.alternation, self._described.streams
         assert own is not None and described is not None
+        if kernels and layer.alternation is not None:
+            streams, scaled = alternation.corrected(layer.alternation, described.active, guesses, x)
+            streams[1:] += layer.of_input(scaled, given)
+            return streams
         streams = alternating.corrected(own, described.active, guesses, x)
         active = streams[described.active]
         added = layer.of_input(active if own.output is None else active * own.output, given)

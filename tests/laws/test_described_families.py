@@ -152,8 +152,8 @@ def test_gemma_4_of_every_kind_is_what_transformers_generates(settings):
 @pytest.mark.parametrize(
     ("family", "settings"),
     [
-        *((each, {}) for each in ("deepseek_v3", "gemma3_text", "gemma4_text", "glm4_moe", "gpt_oss", "llama4_text")),
-        *(("gemma4_text", EXPERTS_BESIDE), ("nemotron_h", {}), ("phi3", {}), ("qwen3_next", {})),
+        *((each, {}) for each in ("deepseek_v3", "gemma3_text", "gemma3n_text", "gemma4_text", "glm4_moe", "gpt_oss")),
+        *(("gemma4_text", EXPERTS_BESIDE), ("llama4_text", {}), ("nemotron_h", {}), ("phi3", {}), ("qwen3_next", {})),
         ("falcon_h1", {"mamba_n_heads": 16, "mamba_d_ssm": 128}),
     ],
 )

@@ -18,12 +18,15 @@ from rapid_integrations.kernels.cpu.decoder import (
 from rapid_integrations.kernels.cpu.library import native_library, native_variant, why_not_native, without_kernels
 from rapid_integrations.kernels.cpu.matrices import NativeMatrix
 from rapid_integrations.kernels.cpu.native_layers import (
+    NativeAlternation,
     NativeExperts,
     NativeInput,
     NativeInputs,
     NativeLatent,
+    NativeLaurel,
     NativeLayer,
     NativeRecurrence,
+    NativeStreams,
 )
 
 __all__ = [
@@ -34,14 +37,17 @@ __all__ = [
     "MAX_EXPERTS",
     "MAX_ROWS",
     "ROTATED_COLUMNS",
+    "NativeAlternation",
     "NativeDecoder",
     "NativeExperts",
     "NativeInput",
     "NativeInputs",
     "NativeLatent",
+    "NativeLaurel",
     "NativeLayer",
     "NativeMatrix",
     "NativeRecurrence",
+    "NativeStreams",
     "native_library",
     "native_variant",
     "serves_latents",

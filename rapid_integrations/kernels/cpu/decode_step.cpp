@@ -32,6 +32,7 @@
 #include "scratch.h"
 #include "step_parts.h"
 #include "step_places.h"
+#include "step_streams.h"
 #include "threads.h"
 
 namespace {
@@ -112,6 +113,9 @@ int rapid_decode_step(const Model* model, const Step* step) {
   float *const of_mlp = base + places.branches, *const of_experts = of_mlp + size_t(T) * E;  // (T, E)
   float* const recurred = base + places.recurred;  // (T, what the heads of a recurrence give)
   float* const inputs = base + places.inputs;  // (T, layers, numbers of an input)
+  const StreamRows streams{model->streams, base + places.streams, T, E};
+  const LaurelRows laurel(base + places.laurel, T, E);
+  float *const gates = base + places.gates, *const cutoffs = gates + size_t(T) * model->intermediate;  // of sparse MLPs
   const size_t widest = places.widest;
 
   in_parallel(step->threads, [&](const int thread, Team& team) {
@@ -141,8 +145,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
       }
     };
 
-    // The same for what a norm stands behind: y (rows, E), of which this thread has written its columns.
-    auto add_behind = [&](const Norm& norm, Share<int> s, float factor, int rows, const int* taken, float* kept) {
+    // space (rows, columns s) = what a norm leaves of `added` (rows, E), of which this thread has written its columns.
+    auto behind = [&](const Norm& norm, Share<int> s, int rows) {
       team.barrier();
       const size_t count = size_t(s.last - s.first);
       for (int t = 0; t < rows; t++) {
@@ -151,7 +155,12 @@ int rapid_decode_step(const Model* model, const Step* step) {
         for (int e = s.first; e < s.last; e++)
           space[t * count + e - s.first] = (y[e] - of.mean) * of.factor * weight_of(norm, e) + bias_of(norm, e);
       }
-      add(s, space, count, factor, rows, taken, kept);
+    };
+
+    // The same as `add` for what a norm stands behind.
+    auto add_behind = [&](const Norm& norm, Share<int> s, float factor, int rows, const int* taken, float* kept) {
+      behind(norm, s, rows);
+      add(s, space, size_t(s.last - s.first), factor, rows, taken, kept);
     };
 
     auto add_product = [&](const Matrix& m, const Norm& norm, const Input& in, float factor, int rows, const int* taken,
@@ -384,6 +393,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
 
     // What a layer gives when its MLP is added: of its own input, and all of it scaled. `taken` says whose rows go on.
     auto end_layer = [&](const Layer& layer, int index, int rows, const int* taken) {
+      if (layer.alternation) streams.mend(*layer.alternation, x, rows, mine, thread, team);
       if (const LayerInput* own = layer.input; own && rows > 0) {
         team.barrier();
         const int P = own->gate.rows;
@@ -399,7 +409,14 @@ int rapid_decode_step(const Model* model, const Step* step) {
         }
         team.barrier();
         const Input in = given(hidden, rows, P, own->projection);
-        add_product(own->projection, own->norm, in, 1.0f, rows, nullptr, nullptr);
+        if (layer.alternation) {
+          const Share<int> s = share(E, PANEL, thread, threads);
+          product(own->projection, s.first, s.last, in, rows, {added, size_t(E), 0});
+          behind(own->norm, s, rows);
+          streams.add(s, rows, space, size_t(s.last - s.first));
+        } else {
+          add_product(own->projection, own->norm, in, 1.0f, rows, nullptr, nullptr);
+        }
       }
       if (layer.scale != 1) {
         const Share<int> s = share(E, PANEL, thread, threads);
@@ -409,8 +426,10 @@ int rapid_decode_step(const Model* model, const Step* step) {
       team.barrier();
     };
 
+    if (const Streams* of = model->streams) streams.spread_out(x, normed(x, Norm{}, T, of->spread[0]), thread, team);
     for (int index = 0; index < model->layers; index++) {
       const Layer& layer = model->layer[index];
+      if (layer.alternation) streams.guess(*layer.alternation, x, mine, thread, team);
       const Heads& of_keys = heads_of.of(index);
       const Widths widths(*model, layer, kind);
       const int KV = of_keys.KV, G = of_keys.G, D = layer.head_dim, slot = layer.slot;
@@ -435,8 +454,10 @@ int rapid_decode_step(const Model* model, const Step* step) {
           const Share<int> own = share(r->rates.rows, 1, thread, threads);
           product(r->rates, own.first, own.last, in, T, {qkv + layer.qkv.rows, size_t(wide), 0});
         }
+        if (layer.laurel) laurel.go_left(*layer.laurel, in, T, thread, team);
       }
       team.barrier();
+      if (layer.laurel) laurel.go_right(*layer.laurel, T, mine, thread, team);
       const bool beside = layer.recurrence && layer.recurrence->out.rows;  // which has added what it gives
       if (layer.recurrence) recur_rows(layer, widths, rows, taken);
       if (!layer.recurrence || beside) {
@@ -594,6 +615,9 @@ int rapid_decode_step(const Model* model, const Step* step) {
         const Input in = given(by_head, rows, heads_width, layer.out);
         add_product(layer.out, layer.after_attention, in, layer.attention_residual, rows, beside ? nullptr : taken,
                     layer.parallel ? before : nullptr);
+        const Share<int> s = share(E, PANEL, thread, threads);
+        if (layer.laurel) laurel.add(*layer.laurel, s, x, rows, taken);
+        if (layer.alternation && taken) streams.move_up(s, rows, taken);
       }
       team.barrier();
       const float* const read = layer.parallel ? before : x;  // by the MLP
@@ -604,9 +628,17 @@ int rapid_decode_step(const Model* model, const Step* step) {
           const Share<int> s = share(I, 32, thread, threads);
           constexpr int BLOCK = 32;
           float *gate = space, *up = layer.gated ? gate + size_t(T) * BLOCK : nullptr;
+          if (layer.sparse) {  // where a gate is cut off depends on all of it
+            product(layer.gate_up, s.first, s.last, in, rows, {gates, size_t(I), 0});
+            team.barrier();
+            for (int t = thread; t < rows; t += threads) cutoffs[t] = cutoff(gates + size_t(t) * I, I, layer.quantile);
+            team.barrier();
+          }
           for (int start = s.first; start < s.last; start += BLOCK) {
             const int end = std::min(s.last, start + BLOCK);
-            product(layer.gate_up, start, end, in, rows, {gate, BLOCK, start});
+            if (!layer.sparse) product(layer.gate_up, start, end, in, rows, {gate, BLOCK, start});
+            for (int t = 0; layer.sparse && t < rows; t++)
+              for (int c = start; c < end; c++) gate[t * BLOCK + c - start] = above(gates[size_t(t) * I + c], cutoffs[t]);
             if (up) product(layer.gate_up, I + start, I + end, in, rows, {up, BLOCK, I + start});
             if (layer.gate_factor != 1)
               for (int i = 0; i < rows * BLOCK; i++) gate[i] *= layer.gate_factor;
@@ -628,6 +660,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
       if (layer.experts && rows > 0) add_experts(layer, read, rows);
       end_layer(layer, index, rows, taken);
     }
+    if (model->streams && kept > 0) streams.merge(x, kept, mine, thread, team);
     if (kept > 0) {
       const int V = model->head.rows;
       const Input in = normed(x, model->final_norm, kept, model->head);

@@ -16,9 +16,9 @@ from rapid_integrations.errors import CacheError, SharedResource
 from rapid_integrations.kernels.cpu.interface import KV_BF16, KV_INT8, Layer, Model, Segment, Step
 from rapid_integrations.kernels.cpu.interface import Rows as StepRows
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeTable, address_of, matrix_of
-from rapid_integrations.kernels.cpu.native_layers import NativeInputs, NativeLayer
+from rapid_integrations.kernels.cpu.native_layers import NativeInputs, NativeLayer, NativeStreams
 from rapid_integrations.kernels.cpu.scratch import Scratch
-from rapid_integrations.kernels.cpu.structs import inputs_struct, layer_struct, norm_struct
+from rapid_integrations.kernels.cpu.structs import inputs_struct, layer_struct, norm_struct, streams_struct
 from rapid_integrations.kernels.layers import Norm
 
 Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
@@ -48,6 +48,7 @@ class NativeDecoder(SharedResource):
         embedding_scale, logit_scale: factors on what comes from the embedding and the head.
         logit_softcap: logits become softcap * tanh(logit / softcap), if this is given.
         inputs: of every layer, if layers have some.
+        streams: of states, if layers have several, at most `MAX_STREAMS`.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class NativeDecoder(SharedResource):
         logit_scale: float = 1.0,
         logit_softcap: float | None = None,
         inputs: NativeInputs | None = None,
+        streams: NativeStreams | None = None,
     ) -> None:
         table = embedding if isinstance(embedding, NativeTable) else NativeTable(embedding)
         self._library = library
@@ -97,6 +99,10 @@ class NativeDecoder(SharedResource):
             filled = inputs_struct(inputs, len(layers))
             self._kept += [inputs, filled]
             self._model.inputs = ctypes.pointer(filled)
+        if streams is not None:
+            several = streams_struct(streams, self._kept)
+            self._kept += [streams, several]
+            self._model.streams = ctypes.pointer(several)
 
     def part(self, layers: Sequence[int]) -> NativeDecoder:
         """Return a decoder of some of the layers, which shares everything else with this one.

@@ -105,6 +105,24 @@ struct LayerInputs {  // of every layer: (norm(projection_scale * projection(x))
   float scale, projection_scale, factor;
 };
 
+struct Laurel {  // a learned augmented residual beside an attention: of what that reads, y + norm(right(left(y)))
+  Matrix left, right;         // BF16 (numbers in between, hidden) and the other way round
+  Norm norm;
+};
+
+struct Alternation {  // how a layer guesses and corrects n streams of states; see `alternation.h`
+  Matrix router;              // BF16 (n, hidden), of the active stream, normalised
+  Norm norm;
+  float scale;                // of what the router says, before its tanh
+  const void *prediction, *correction;  // bf16 (n n, n) and (n, n), of what the router says
+  const void* output;         // bf16 (hidden,), factors on the active stream where the layer's own input meets it, or null
+};
+
+struct Streams {  // of states: how they are made of embedded rows, and become one before the final norm
+  int32_t count, active;      // how many there are, and which one the layers compute
+  const Matrix *spread, *merged;  // BF16 (hidden, hidden), of each one but the first
+};
+
 struct Layer {
   Matrix qkv, out, gate_up, down;  // the last two of no rows: there is no MLP
   Norm before_attention, after_attention, before_mlp, after_mlp, query, key, value;
@@ -117,6 +135,8 @@ struct Layer {
   const LayerInput* input;    // null: there is none
   const Recurrence* recurrence;  // null: there is none; qkv has rows of its channels, and of gates behind them, or of a
                               // short convolution's gate before it, of that behind it, and of its values
+  const Laurel* laurel;       // null: there is none
+  const Alternation* alternation;  // of the model's streams: of all layers or of none
   int32_t kv_heads, head_dim; // of this layer; latent attention has one head, of its rotated numbers
   int32_t slot, state;        // which of a cache's keys and values it has, and which of its states
   int32_t shares;             // an earlier layer has written them, and qkv has queries alone
@@ -129,6 +149,8 @@ struct Layer {
   int32_t output_gates;       // qkv has behind the values a gate for each head: its sigmoid is a factor on what heads give
   float attention_residual, mlp_residual;  // factors on what they add
   float gate_factor;          // on the gate of an MLP before its activation
+  int32_t sparse;             // of which that is above a quantile of a normal distribution is taken, less the quantile
+  float quantile;             // of the standard one
 };
 
 struct Model {
@@ -141,6 +163,7 @@ struct Model {
   float embedding_scale, logit_scale, logit_softcap;  // softcap 0: none
   int32_t embedding_kind;
   const LayerInputs* inputs;  // null: there are none
+  const Streams* streams;     // of states; null: there is one
 };
 
 struct Segment {  // rows of a cache that lie together; it ends where the next one begins
@@ -192,6 +215,13 @@ struct Recurring {  // one recurrence over rows of a prompt
   const float *state, *inputs;  // (value_heads, key_dim, value_dim) and (taps - 1, channels)
   float* state_into;            // the state behind them, or null
   float* out;                   // (rows, value_heads, value_dim)
+};
+
+struct Alternating {  // a prompt's rows where streams are guessed or corrected; all bf16
+  const Alternation* alternation;
+  int32_t rows, columns, threads, active;
+  const void *streams, *computed;  // (streams, rows, columns), guesses where they are corrected, and (rows, columns)
+  void *out, *scaled;           // as `streams`; the active one with its factors
 };
 
 struct LayerSegment {  // rows of one layer that lie together

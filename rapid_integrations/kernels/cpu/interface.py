@@ -124,6 +124,32 @@ class LayerInputs(ctypes.Structure):
     )
 
 
+class Laurel(ctypes.Structure):
+    """A learned augmented residual."""
+
+    _fields_ = (("left", Matrix), ("right", Matrix), ("norm", Norm))
+
+
+class Alternation(ctypes.Structure):
+    """How a layer guesses and corrects streams of states."""
+
+    _fields_ = (
+        ("router", Matrix),
+        ("norm", Norm),
+        ("scale", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("prediction", "correction", "output")),
+    )
+
+
+class Streams(ctypes.Structure):
+    """Streams of states."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("count", "active")),
+        *((name, ctypes.POINTER(Matrix)) for name in ("spread", "merged")),
+    )
+
+
 class Layer(ctypes.Structure):
     """A decoder layer."""
 
@@ -138,10 +164,14 @@ class Layer(ctypes.Structure):
         ("latent", ctypes.POINTER(Latent)),
         ("input", ctypes.POINTER(LayerInput)),
         ("recurrence", ctypes.POINTER(Recurrence)),
+        ("laurel", ctypes.POINTER(Laurel)),
+        ("alternation", ctypes.POINTER(Alternation)),
         *((name, ctypes.c_int32) for name in ("kv_heads", "head_dim", "slot", "state", "shares", "growth_every")),
         *((name, ctypes.c_float) for name in ("growth_scale", "scale")),
         *((name, ctypes.c_int32) for name in ("activation", "gated", "parallel", "output_gates")),
         *((name, ctypes.c_float) for name in ("attention_residual", "mlp_residual", "gate_factor")),
+        ("sparse", ctypes.c_int32),
+        ("quantile", ctypes.c_float),
     )
 
 
@@ -158,6 +188,7 @@ class Model(ctypes.Structure):
         *((name, ctypes.c_float) for name in ("embedding_scale", "logit_scale", "logit_softcap")),
         ("embedding_kind", ctypes.c_int32),
         ("inputs", ctypes.POINTER(LayerInputs)),
+        ("streams", ctypes.POINTER(Streams)),
     )
 
 
@@ -216,6 +247,16 @@ class Recurring(ctypes.Structure):
     )
 
 
+class Alternating(ctypes.Structure):
+    """A prompt's rows where streams of states are guessed or corrected."""
+
+    _fields_ = (
+        ("alternation", ctypes.POINTER(Alternation)),
+        *((name, ctypes.c_int32) for name in ("rows", "columns", "threads", "active")),
+        *((name, ctypes.c_void_p) for name in ("streams", "computed", "out", "scaled")),
+    )
+
+
 class LayerSegment(ctypes.Structure):
     """Rows of one layer that lie together."""
 
@@ -240,8 +281,9 @@ class Attention(ctypes.Structure):
 
 
 STRUCTS = (
-    *(Matrix, Norm, Rope, Sight, Branches, Experts, Latent, Recurrence, LayerInput, LayerInputs, Layer, Model),
-    *(Segment, Rows, Step, Rotation, Recurring, LayerSegment, Attention),
+    *(Matrix, Norm, Rope, Sight, Branches, Experts, Latent, Recurrence, LayerInput, LayerInputs),
+    *(Laurel, Alternation, Streams, Layer, Model),
+    *(Segment, Rows, Step, Rotation, Recurring, Alternating, LayerSegment, Attention),
 )
 
 
@@ -302,6 +344,6 @@ def _declare(library: ctypes.CDLL) -> None:
     library.rapid_product.argtypes = (pointer, pointer, small, small, pointer)
     library.rapid_use_amx.argtypes = (small,)
     library.rapid_prompt_product.argtypes = (pointer, pointer, small, small, pointer)
-    library.rapid_gate.argtypes = (pointer, whole, whole, small, small, small, pointer)
+    library.rapid_gate.argtypes = (pointer, whole, whole, small, small, small, ctypes.c_float, small, pointer)
     library.rapid_gate_heads.argtypes = (*(pointer,) * 3, whole, small, pointer)
     library.rapid_add_norm.argtypes = (*(pointer,) * 2, ctypes.c_float, pointer, whole, small, small, pointer)

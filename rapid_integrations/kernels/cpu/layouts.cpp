@@ -60,21 +60,29 @@ std::string layouts() {
          FIELD(LayerInputs, projection) + FIELD(LayerInputs, norm) + FIELD(LayerInputs, scale) +
          FIELD(LayerInputs, projection_scale) + FIELD(LayerInputs, factor) +
 
+         WHOLE(Laurel) + FIELD(Laurel, left) + FIELD(Laurel, right) + FIELD(Laurel, norm) +
+
+         WHOLE(Alternation) + FIELD(Alternation, router) + FIELD(Alternation, norm) + FIELD(Alternation, scale) +
+         FIELD(Alternation, prediction) + FIELD(Alternation, correction) + FIELD(Alternation, output) +
+
+         WHOLE(Streams) + FIELD(Streams, count) + FIELD(Streams, active) + FIELD(Streams, spread) + FIELD(Streams, merged) +
+
          WHOLE(Layer) + FIELD(Layer, qkv) + FIELD(Layer, out) + FIELD(Layer, gate_up) + FIELD(Layer, down) +
          FIELD(Layer, before_attention) + FIELD(Layer, after_attention) + FIELD(Layer, before_mlp) +
          FIELD(Layer, after_mlp) + FIELD(Layer, query) + FIELD(Layer, key) + FIELD(Layer, value) + FIELD(Layer, rope) +
          FIELD(Layer, sight) + FIELD(Layer, sinks) + FIELD(Layer, balance) + FIELD(Layer, experts) +
-         FIELD(Layer, latent) + FIELD(Layer, input) + FIELD(Layer, recurrence) + FIELD(Layer, kv_heads) + FIELD(Layer, head_dim) +
+         FIELD(Layer, latent) + FIELD(Layer, input) + FIELD(Layer, recurrence) + FIELD(Layer, laurel) +
+         FIELD(Layer, alternation) + FIELD(Layer, kv_heads) + FIELD(Layer, head_dim) +
          FIELD(Layer, slot) + FIELD(Layer, state) + FIELD(Layer, shares) + FIELD(Layer, growth_every) +
          FIELD(Layer, growth_scale) + FIELD(Layer, scale) + FIELD(Layer, activation) + FIELD(Layer, gated) +
          FIELD(Layer, parallel) + FIELD(Layer, output_gates) + FIELD(Layer, attention_residual) + FIELD(Layer, mlp_residual) +
-         FIELD(Layer, gate_factor) +
+         FIELD(Layer, gate_factor) + FIELD(Layer, sparse) + FIELD(Layer, quantile) +
 
          WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) +
          FIELD(Model, intermediate) + FIELD(Model, vocabulary) + FIELD(Model, turned) + FIELD(Model, layer) +
          FIELD(Model, final_norm) + FIELD(Model, head) + FIELD(Model, embedding) + FIELD(Model, embedding_scale) +
          FIELD(Model, logit_scale) + FIELD(Model, logit_softcap) + FIELD(Model, embedding_kind) +
-         FIELD(Model, inputs) +
+         FIELD(Model, inputs) + FIELD(Model, streams) +
 
          WHOLE(Segment) + FIELD(Segment, begin) + FIELD(Segment, capacity) + FIELD(Segment, keys) +
          FIELD(Segment, values) +
@@ -95,6 +103,10 @@ std::string layouts() {
          WHOLE(Recurring) + FIELD(Recurring, recurrence) + FIELD(Recurring, rows) + FIELD(Recurring, threads) +
          FIELD(Recurring, record) + FIELD(Recurring, state) + FIELD(Recurring, inputs) + FIELD(Recurring, state_into) +
          FIELD(Recurring, out) +
+
+         WHOLE(Alternating) + FIELD(Alternating, alternation) + FIELD(Alternating, rows) + FIELD(Alternating, columns) +
+         FIELD(Alternating, threads) + FIELD(Alternating, active) + FIELD(Alternating, streams) +
+         FIELD(Alternating, computed) + FIELD(Alternating, out) + FIELD(Alternating, scaled) +
 
          WHOLE(LayerSegment) + FIELD(LayerSegment, begin) + FIELD(LayerSegment, key_stride) +
          FIELD(LayerSegment, value_stride) + FIELD(LayerSegment, keys) + FIELD(LayerSegment, values) +

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rapid_integrations.kernels.cpu.matrices import AnyMatrix
+from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeMatrix
 from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Branches, Norm, Rope, Routing
 
 
@@ -102,6 +102,39 @@ class NativeInputs:
 
 
 @dataclass(frozen=True)
+class NativeLaurel:
+    """A learned augmented residual of what an attention reads, y: y + norm(right(left(y))). Both are bfloat16."""
+
+    left: NativeMatrix
+    right: NativeMatrix
+    norm: Norm
+
+
+@dataclass(frozen=True)
+class NativeAlternation:
+    """How a layer guesses and corrects n streams of states; see `description.Alternation` and `alternation.h`.
+
+    `router` is (n, E), `prediction` (n * n, n), `correction` (n, n) and `output` (E,), all bfloat16.
+    """
+
+    router: NativeMatrix
+    norm: Norm
+    scale: float
+    prediction: Tensor
+    correction: Tensor
+    output: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class NativeStreams:
+    """How streams of states are made of embedded rows, and one of them: matrices (E, E) of each but the first."""
+
+    spread: Sequence[NativeMatrix]
+    merged: Sequence[NativeMatrix]
+    active: int
+
+
+@dataclass(frozen=True)
 class NativeLayer:
     """One decoder layer. Weights and biases of norms are bfloat16.
 
@@ -112,7 +145,9 @@ class NativeLayer:
     `qkv` has queries alone then. With `recurrence` there is no attention, unless it has an `out` of its own. With
     `output_gates`, `qkv` has gates of the heads behind the values. `attention_factor` and `mlp_factor` are on what they
     add, beside `residual`, and `gate_factor` is on the MLP's gate. If `growth` is (n, s), queries are multiplied with
-    1 + s log(1 + floor((position + 1) / n)). `scale_of_all` is a factor on all that the layer gives.
+    1 + s log(1 + floor((position + 1) / n)). `scale_of_all` is a factor on all that the layer gives. With a `quantile`
+    (of the standard normal distribution) only what of an MLP's gate is above that of its own row is taken, less it. All
+    layers have an `alternation` or none.
     """
 
     qkv: AnyMatrix
@@ -147,3 +182,6 @@ class NativeLayer:
     attention_factor: float = 1.0
     gate_factor: float = 1.0
     mlp_factor: float = 1.0
+    quantile: float | None = None
+    laurel: NativeLaurel | None = None
+    alternation: NativeAlternation | None = None

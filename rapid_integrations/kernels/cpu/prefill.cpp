@@ -11,6 +11,7 @@
 #include <cstring>
 #include <vector>
 
+#include "alternation.h"
 #include "attend.h"
 #include "interface.h"
 #include "norms.h"
@@ -165,18 +166,26 @@ void rapid_add_norm(void* x, const void* added, float factor, const Norm* norm, 
 }
 
 // out (rows, columns) = activation(gate) * up of gate_up (rows, 2 columns), or activation(x) of (rows, columns) if it is
-// not `gated`; all bf16.
-void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, int32_t activation, int32_t gated, int32_t threads,
-                void* out) {
+// not `gated`; all bf16. `sparse`: only what of the gate is above its quantile, less that.
+void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, int32_t activation, int32_t gated, int32_t sparse,
+                float quantile, int32_t threads, void* out) {
   for_each(threads, rows, [&](int64_t t) {
     const bf16 *gate = (const bf16*)gate_up + t * columns * (gated ? 2 : 1), *up = gate + columns;
     bf16* to = (bf16*)out + t * columns;
-    const int64_t done = activation == SILU && gated ? silu_gated(gate, up, columns, to) : 0;  // what most models have
+    // What most models have.
+    const int64_t done = activation == SILU && gated && !sparse ? silu_gated(gate, up, columns, to) : 0;
     constexpr int64_t BLOCK = 256;
+    float cut = 0;
+    if (sparse) {
+      float whole[WIDEST];
+      for (int64_t i = 0; i < columns; i++) whole[i] = to_float(gate[i]);
+      cut = cutoff(whole, int(columns), quantile);
+    }
     float x[BLOCK], y[BLOCK];
     for (int64_t start = done; start < columns; start += BLOCK) {
       const int count = int(std::min(BLOCK, columns - start));
       for (int i = 0; i < count; i++) x[i] = to_float(gate[start + i]);
+      for (int i = 0; sparse && i < count; i++) x[i] = above(x[i], cut);
       for (int i = 0; gated && i < count; i++) y[i] = to_float(up[start + i]);
       activate(activation, x, gated ? y : nullptr, count, to + start);
     }

@@ -222,12 +222,16 @@ def add_and_norm(x: Tensor, added: Tensor | None, norm: Norm | None, factor: flo
     return out
 
 
-def activated(gate_up: Tensor, activation: Activation, gated: bool) -> Tensor:
-    """Return activation(gate) * up, (T, I), of (T, 2 I) bfloat16, or activation(x) of (T, I) if it is not `gated`."""
+def activated(gate_up: Tensor, activation: Activation, gated: bool, quantile: float | None = None) -> Tensor:
+    """Return activation(gate) * up, (T, I), of (T, 2 I) bfloat16, or activation(x) of (T, I) if it is not `gated`.
+
+    `quantile`: only what of a gate's row is above that quantile is taken, less it; see `alternating.thinned`.
+    """
     library, gate_up = loaded_library(), gate_up.contiguous()
     assert library is not None
     rows, columns = gate_up.shape[0], gate_up.shape[1] // (2 if gated else 1)
     out = torch.empty(rows, columns, dtype=torch.bfloat16, device="cpu")
     kind = ACTIVATIONS.index(activation)
-    library.rapid_gate(gate_up.data_ptr(), rows, columns, kind, gated, torch.get_num_threads(), out.data_ptr())
+    sparse = quantile is not None, quantile or 0.0
+    library.rapid_gate(gate_up.data_ptr(), rows, columns, kind, gated, *sparse, torch.get_num_threads(), out.data_ptr())
     return out

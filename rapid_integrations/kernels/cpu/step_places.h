@@ -14,6 +14,7 @@
 #include "recurrence.h"
 #include "scratch.h"
 #include "step_parts.h"
+#include "step_streams.h"
 
 namespace {
 
@@ -24,6 +25,7 @@ struct Needs {  // of the layers that have more than others
   size_t routed = 0, pairs = 0, experts = 0;
   size_t inputs = 0;                   // of all layers, and what enters the projection of one of them
   size_t input = 0;
+  size_t laurel = 0, gates = 0;        // of augmented residuals; of gates of which a share becomes 0
 
   explicit Needs(const Model& model) {
     for (const Layer* layer = model.layer; layer != model.layer + model.layers; layer++) {
@@ -38,6 +40,8 @@ struct Needs {  // of the layers that have more than others
         routed = std::max(routed, routed_floats(*e));
         branches |= e->branches != nullptr;
       }
+      if (const Laurel* own = layer->laurel) laurel = std::max(laurel, LaurelRows::floats(*own, model.hidden));
+      if (layer->sparse) gates = size_t(model.intermediate) + 1;  // and where they are cut off
       if (const LayerInput* own = layer->input) {
         added = true;
         input = std::max(input, size_t(own->projection.columns));
@@ -85,6 +89,7 @@ struct Widths {  // numbers of what a layer's attention works with, and bytes of
 struct Places {
   size_t qkv, queries, q, max, sum, mixed, x, heads, hidden;  // shared by the threads
   size_t before, added, branches, routed, inputs, recurred;  // shared, too, and only there if a layer needs them
+  size_t streams, laurel, gates;                     // the same
   size_t own;                                        // where the threads' own space begins
   size_t space, input;                               // of each thread: attention's tiles and results on their way;
                                                      // normalised rows, and rows in rounded groups
@@ -140,6 +145,9 @@ struct Places {
     routed = reserve(T * needs.routed);
     inputs = reserve(T * needs.inputs);
     recurred = reserve(T * of_heads);
+    streams = reserve(model.streams ? size_t(model.streams->count) * T * E : 0);
+    laurel = reserve(T * needs.laurel);
+    gates = reserve(T * needs.gates);
     own = floats;
     gathered_rows = std::min<size_t>(CHUNK, T + TILE);
     gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * of_query / 2 + LINE) +

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import ctypes
 
-from rapid_integrations.kernels.cpu.interface import Branches as BranchesStruct
 from rapid_integrations.kernels.cpu.interface import (
+    Alternation,
     Experts,
     Latent,
+    Laurel,
     Layer,
     LayerInput,
     LayerInputs,
     Matrix,
     Recurrence,
     Sight,
+    Streams,
 )
+from rapid_integrations.kernels.cpu.interface import Branches as BranchesStruct
 from rapid_integrations.kernels.cpu.interface import Norm as NormStruct
 from rapid_integrations.kernels.cpu.interface import Rope as RopeStruct
 from rapid_integrations.kernels.cpu.matrices import address_of, matrix_of
 from rapid_integrations.kernels.cpu.native_layers import (
+    NativeAlternation,
     NativeExperts,
     NativeInputs,
     NativeLatent,
     NativeLayer,
     NativeRecurrence,
+    NativeStreams,
 )
 from rapid_integrations.kernels.layers import ACTIVATIONS, NORM_SCOPES, AttentionKind, Norm, Rope
 
@@ -70,6 +75,27 @@ def inputs_struct(inputs: NativeInputs, layers: int) -> LayerInputs:
     )
 
 
+def streams_struct(streams: NativeStreams, kept: list[object]) -> Streams:
+    """Return a model's streams of states. What it points to is put into `kept`."""
+    count = len(streams.spread)
+    spread, merged = ((Matrix * count)(*map(matrix_of, part)) for part in (streams.spread, streams.merged))
+    kept += [spread, merged]
+    return Streams(count=count + 1, active=streams.active, spread=spread, merged=merged)
+
+
+def alternation_struct(alternation: NativeAlternation) -> Alternation:
+    """Return how a layer guesses and corrects streams, as the kernels read it. It holds its addresses."""
+    own = alternation
+    return Alternation(
+        router=matrix_of(own.router),
+        norm=norm_struct(own.norm),
+        scale=own.scale,
+        prediction=address_of(own.prediction),
+        correction=address_of(own.correction),
+        output=address_of(own.output),
+    )
+
+
 def layer_struct(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[object]) -> Layer:
     """Return the struct of a layer. What it points to is put into `kept`."""
     every, growth = layer.growth or (0, 0.0)
@@ -92,7 +118,17 @@ def layer_struct(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[ob
         growth_every=every,
         growth_scale=growth,
         scale=layer.scale_of_all,
+        sparse=layer.quantile is not None,
+        quantile=layer.quantile or 0.0,
     )
+    if layer.laurel is not None:
+        laurel = Laurel(matrix_of(layer.laurel.left), matrix_of(layer.laurel.right), norm_struct(layer.laurel.norm))
+        kept.append(laurel)
+        filled.laurel = ctypes.pointer(laurel)
+    if layer.alternation is not None:
+        alternation = alternation_struct(layer.alternation)
+        kept.append(alternation)
+        filled.alternation = ctypes.pointer(alternation)
     if layer.input is not None:
         own = layer.input
         added = LayerInput(

@@ -33,6 +33,7 @@ OTHERS = {
     "glm4_moe": {"n_group": 4, "topk_group": 2, "use_qk_norm": True},
     **dict.fromkeys(("granite", "granitemoe"), {"attention_multiplier": 0.1}),
     "granitemoeshared": {"attention_multiplier": 0.1, "residual_multiplier": 0.5},
+    "gemma3n_text": {"hidden_size_per_layer_input": 32, "activation_sparsity_pattern": [0.9, 0.0, 0.5, 0.0, 0.95]},
     "gemma4_text": {"global_head_dim": 64, "hidden_size_per_layer_input": 32, "use_double_wide_mlp": True},
     "gemma4_text, large": {
         **{"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0, "attention_k_eq_v": True},
@@ -65,6 +66,7 @@ DENSE = (
         "gemma",
         "gemma2",
         "gemma3_text",
+        "gemma3n_text",
         "gemma4_text",
         "gemma4_text, large",
     ),
@@ -156,7 +158,16 @@ def test_experts(family, quantization):
 
 
 IN_COMPANY = (
-    *("cohere2", "deepseek_v3", "gemma2", "gemma4_text", "gemma4_text, large", "gemma4_text, experts", "gpt_oss"),
+    *(
+        "cohere2",
+        "deepseek_v3",
+        "gemma2",
+        "gemma3n_text",
+        "gemma4_text",
+        "gemma4_text, large",
+        "gemma4_text, experts",
+        "gpt_oss",
+    ),
     *("llama4_text", "olmo3", "qwen3_moe"),
 )
 
@@ -167,7 +178,7 @@ def test_company_and_shared_beginnings_change_no_bit(family):
         check(on_kernels(family))
 
 
-@pytest.mark.parametrize("family", ["gemma4_text, experts", "qwen3_moe"])
+@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text, experts", "qwen3_moe"])
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_a_piece_of_a_prompt_has_the_same_bits_beside_pieces_of_others(family, quantization):
     lm = on_kernels(family, quantization)
@@ -183,7 +194,7 @@ def test_a_piece_of_a_prompt_has_the_same_bits_beside_pieces_of_others(family, q
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("family", ["gemma4_text", "gemma4_text, experts", "llama4_text"])
+@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text", "gemma4_text, experts", "llama4_text"])
 @pytest.mark.parametrize("eight_bits", [False, True])
 def test_trees_windows_and_eight_bits_change_no_bit(family, eight_bits):
     """A branch of a tree has the bits of the chain that it is, behind rows that windows have freed."""

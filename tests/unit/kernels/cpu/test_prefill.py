@@ -9,7 +9,7 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import library, panels, prefill
 from rapid_integrations.kernels.layers import ACTIVATIONS, AttentionKind, Norm, Rope
-from rapid_integrations.models import loader
+from rapid_integrations.models import alternating, loader
 from rapid_integrations.models.attention import attend as served_attention
 from rapid_integrations.models.decoder_layer import activate
 from rapid_integrations.models.hf import HuggingFaceLM
@@ -260,6 +260,21 @@ def test_activations(path, activation, gated):
         pytest.skip("it always has a gate")
     expected = activate(gate_up.double(), activation, gated)
     torch.testing.assert_close(prefill.activated(gate_up, activation, gated).double(), expected, rtol=1e-2, atol=2e-5)
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.95])
+def test_gates_of_which_a_share_becomes_0(path, sparsity):
+    gate_up = 3 * torch.randn(23, 2 * 300, generator=torch.Generator().manual_seed(0)).bfloat16() + 1
+    quantile = alternating.quantile(sparsity, torch.bfloat16)
+    gate, up = gate_up.double().chunk(2, dim=-1)
+    thinned = gate - (gate.mean(dim=-1, keepdim=True) + gate.std(dim=-1, keepdim=True, correction=0) * quantile)
+    expected = activate(torch.cat([thinned.relu(), up], dim=-1), "gelu_tanh", True)
+    found = prefill.activated(gate_up, "gelu_tanh", True, quantile)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=2e-5)
+    assert abs((found == 0).double().mean() - sparsity) < 0.03
+    gate_up[3, 7] = torch.inf  # its row has no quantile
+    unbounded = prefill.activated(gate_up, "gelu_tanh", True, quantile)
+    assert unbounded[3].isnan().any() and torch.equal(unbounded[4:], found[4:])
 
 
 def test_scores_that_are_capped_chunks_and_sinks(path):
