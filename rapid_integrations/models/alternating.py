@@ -12,7 +12,7 @@ from torch.nn.functional import linear, relu
 
 from rapid_integrations.models.description import Alternation, Laurel, Streams
 from rapid_integrations.models.linear import PlainLinear
-from rapid_integrations.models.norms import normalised
+from rapid_integrations.models.norms import normalised, normed_rows
 
 _LEAST = 1e-5  # of a stream's mean square
 
@@ -43,10 +43,13 @@ def corrected(own: Alternation, active: int, guesses: Tensor, x: Tensor) -> Tens
     return (x - guesses[active]) * factors.t()[:, :, None] + guesses
 
 
-def augmented(own: Laurel, normed: Tensor) -> Tensor:
-    """Return the learned augmented residual (LAuReL, arXiv 2411.07501) of normalised rows (T, E)."""
+def augmented(own: Laurel, normed: Tensor, kernels: bool = False) -> Tensor:
+    """Return the learned augmented residual (LAuReL, arXiv 2411.07501) of normalised rows (T, E).
+
+    `kernels`: whether they compute its norm.
+    """
     narrow = PlainLinear(own.left.weight.data)(normed)
-    return normed + normalised(own.norm, PlainLinear(own.right.weight.data)(narrow))
+    return normed + normed_rows(own.norm, PlainLinear(own.right.weight.data)(narrow), kernels)
 
 
 def thinned(gate: Tensor, sparsity: float) -> Tensor:

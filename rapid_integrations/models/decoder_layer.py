@@ -37,7 +37,7 @@ from rapid_integrations.models.description import (
 from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.latent_attention import TakenLatent
 from rapid_integrations.models.linear import Linear, native_matrix
-from rapid_integrations.models.norms import normalised
+from rapid_integrations.models.norms import normalised, normed_rows
 from rapid_integrations.models.recurrence import TakenRecurrence
 from rapid_integrations.models.rotation import Tables, turned
 from rapid_integrations.models.short_convolution import TakenConvolution
@@ -272,12 +272,15 @@ class TakenLayer:
             x = x + self.of_input(x, given)
         return x if own.scale is None else x * own.scale
 
-    def of_input(self, x: Tensor, given: Tensor) -> Tensor:
-        """Return what the layer makes of its own input, (T, P), for rows (T, E)."""
+    def of_input(self, x: Tensor, given: Tensor, kernels: bool = False) -> Tensor:
+        """Return what the layer makes of its own input, (T, P), for rows (T, E).
+
+        `kernels`: whether they compute the norm behind it.
+        """
         own = self.described.input
         assert self.input is not None and own is not None
         gate = activate(self.input[0](x), own.activation, gated=False)
-        return normalised(own.norm, self.input[1](gate * given))
+        return normed_rows(own.norm, self.input[1](gate * given), kernels)
 
     def queries_and_keys(
         self, qkv: Tensor, heads: int, kv_heads: int, tables: Tables, spread: Tables, kernels: bool
@@ -363,11 +366,6 @@ def add_and_norm(
     if more is not None:
         x = x + (more if factor == 1 else more * factor)
     return x, normalised(norm, x)
-
-
-def normed_rows(norm: Norm, x: Tensor, kernels: bool) -> Tensor:
-    """Return rows, (T, E), as a norm leaves them."""
-    return prefill.add_and_norm(x, None, norm) if kernels else normalised(norm, x)
 
 
 def activate(gate_up: Tensor, activation: Activation, gated: bool) -> Tensor:

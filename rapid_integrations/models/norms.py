@@ -1,4 +1,4 @@
-"""Norms of rows, computed by PyTorch's operators."""
+"""Norms of rows, computed by PyTorch's operators or by the kernels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm
 
+from rapid_integrations.kernels.cpu import prefill
 from rapid_integrations.kernels.layers import Norm
 
 
@@ -22,3 +23,8 @@ def normalised(norm: Norm | None, x: Tensor) -> Tensor:
     if norm.weight is not None:
         wide = wide * (norm.weight.float() + norm.offset)
     return (wide if norm.bias is None else wide + norm.bias.float()).to(x.dtype)
+
+
+def normed_rows(norm: Norm, x: Tensor, kernels: bool) -> Tensor:
+    """Return rows, (T, E), as a norm leaves them."""
+    return prefill.add_and_norm(x, None, norm) if kernels else normalised(norm, x)

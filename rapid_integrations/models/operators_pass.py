@@ -20,11 +20,11 @@ from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models import alternating
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.block_linear import BlockTable
-from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown, normed_rows
+from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown
 from rapid_integrations.models.description import Decoder, LayerInputs
 from rapid_integrations.models.given_states import GivenStates, wants_last
 from rapid_integrations.models.linear import Linear, PlainLinear
-from rapid_integrations.models.norms import normalised
+from rapid_integrations.models.norms import normalised, normed_rows
 from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.recurrence import TakenRecurrence
 from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head
@@ -137,7 +137,7 @@ class OperatorsPass:
             if own.after_attention is not None:
                 more = normed_rows(own.after_attention, more, kernels)
             if own.laurel is not None:
-                x, more = (x + more + alternating.augmented(own.laurel, normed)) / _ROOT_OF_2, None
+                x, more = (x + more + alternating.augmented(own.laurel, normed, kernels)) / _ROOT_OF_2, None
             if own.mlp is None:
                 continue
             x, normed = add_and_norm(x, more, factor, own.before_mlp, kernels)
@@ -174,7 +174,7 @@ class OperatorsPass:
         assert own is not None and described is not None
         if kernels and layer.alternation is not None:
             streams, scaled = alternation.corrected(layer.alternation, described.active, guesses, x)
-            streams[1:] += layer.of_input(scaled, given)
+            streams[1:] += layer.of_input(scaled, given, kernels)
             return streams
         streams = alternating.corrected(own, described.active, guesses, x)
         active = streams[described.active]
