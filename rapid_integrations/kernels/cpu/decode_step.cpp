@@ -22,7 +22,6 @@
 #include <vector>
 
 #include "attend.h"
-#include "blocks.h"
 #include "experts.h"
 #include "interface.h"
 #include "norms.h"
@@ -30,6 +29,7 @@
 #include "product.h"
 #include "recurrence.h"
 #include "scratch.h"
+#include "step_ends.h"
 #include "step_parts.h"
 #include "step_places.h"
 #include "step_streams.h"
@@ -42,37 +42,6 @@ struct Partial {  // of a row and a chunk: the highest score, the sum of the wei
   float* sum;
   float* mixed;  // of each of them so many numbers as a value has
 };
-
-// out (hidden,): a token's row of the embedding table.
-void embed(const Model& model, int64_t id, float* out) {
-  const int E = model.hidden;
-  if (model.embedding_kind == BF16) {
-    const bf16* row = (const bf16*)model.embedding + size_t(id) * E;
-    for (int e = 0; e < E; e++) out[e] = to_float(row[e]) * model.embedding_scale;
-    return;
-  }
-  with_format(model.embedding_kind, [&](auto format) {
-    using B = decltype(format);
-    raw_row<B>((const uint8_t*)model.embedding + size_t(id) * (E / (GROUP * B::GROUPS)) * B::RAW, E, out);
-    return 0;
-  });
-  if (model.embedding_scale != 1)
-    for (int e = 0; e < E; e++) out[e] *= model.embedding_scale;
-}
-
-// Where the hidden states of a level are wanted, (rows, hidden), or null.
-float* states_of(const Step& step, int level, int rows, int hidden) {
-  for (int i = 0; i < step.levels; i++)
-    if (step.level[i] == level) return step.states + size_t(i) * rows * hidden;
-  return nullptr;
-}
-
-void finish_logits(const Model& model, float* logits, int count) {
-  if (model.logit_scale != 1)
-    for (int i = 0; i < count; i++) logits[i] *= model.logit_scale;
-  if (model.logit_softcap != 0)
-    for (int i = 0; i < count; i++) logits[i] = model.logit_softcap * std::tanh(logits[i] / model.logit_softcap);
-}
 
 }  // namespace
 
@@ -368,28 +337,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
         add(s, y, apart, layer.mlp_residual, rows, nullptr, nullptr);
     };
 
-    if (const LayerInputs* of = model->inputs) {
-      const int P = of->width, all = model->layers * P;
-      {
-        const Input in = normed(x, Norm{}, T, of->projection);
-        const Share<int> s = share(all, PANEL, thread, threads);
-        product(of->projection, s.first, s.last, in, T, {inputs, size_t(all), 0});
-      }
-      team.barrier();
-      for (int i = thread; i < T * model->layers; i += threads) {
-        const int t = i / model->layers, index = i % model->layers;
-        const Part& part = parts.part[parts.part_of[t]];
-        const int64_t id = part.asked->ids[part.own + t - part.first];
-        const bf16* row = (const bf16*)of->table + size_t(id < of->tokens ? id : 0) * all + size_t(index) * P;
-        float* const own = inputs + size_t(t) * all + size_t(index) * P;
-        for (int p = 0; p < P; p++) own[p] *= of->projection_scale;
-        const Spread by = spread(of->norm, own, P);
-        for (int p = 0; p < P; p++) {
-          const float projected = (own[p] - by.mean) * by.factor * weight_of(of->norm, p) + bias_of(of->norm, p);
-          own[p] = (projected + to_float(row[p]) * of->scale) * of->factor;
-        }
-      }
-    }
+    if (const LayerInputs* of = model->inputs)
+      layer_inputs(*model, parts, normed(x, Norm{}, T, of->projection), inputs, thread, team);
 
     // What a layer gives when its MLP is added: of its own input, and all of it scaled. `taken` says whose rows go on.
     auto end_layer = [&](const Layer& layer, int index, int rows, const int* taken) {
