@@ -178,6 +178,21 @@ def test_company_and_shared_beginnings_change_no_bit(family):
         check(on_kernels(family))
 
 
+@pytest.mark.parametrize("quantization", [None, "int4"])
+def test_threads_change_no_bit_of_a_step_with_streams(quantization):
+    lm, before, outcomes = on_kernels("gemma3n_text", quantization), torch.get_num_threads(), []
+    cache = lm.new_cache(120)
+    lm.forward([Rows(ids(100), cache, 0)])
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            cache.rollback(100)
+            outcomes.append(lm.forward([Rows(ids(20, 1), cache, 13)])[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(outcomes[1], outcomes[0]) and torch.equal(outcomes[2], outcomes[0])
+
+
 @pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text, experts", "qwen3_moe"])
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_a_piece_of_a_prompt_has_the_same_bits_beside_pieces_of_others(family, quantization):

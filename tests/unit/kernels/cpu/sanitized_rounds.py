@@ -26,9 +26,11 @@ from tests.toys.every_family import EXPERTS_BESIDE, tiny
 
 def model_at_random(rng):
     """Return a model of a random shape, in bfloat16."""
-    kind = rng.choice([*sorted(FAMILIES), "experts", "latent", "recurrent"])
+    kind = rng.choice([*sorted(FAMILIES), "experts", "latent", "recurrent", "streams"])
     if kind == "recurrent":
         return recurrent_at_random(rng)
+    if kind == "streams":
+        return streams_at_random(rng)
     if kind == "latent":
         return latent_at_random(rng)
     if kind == "experts":
@@ -60,6 +62,23 @@ def experts_at_random(rng):
     else:
         shape["global_head_dim"] = rng.choice([64, 512])
         made = tiny("gemma4_text", **(EXPERTS_BESIDE | shape | {"top_k_experts": taken}))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.3)
+    return made.bfloat16()
+
+
+def streams_at_random(rng):
+    """Return a model with streams of states, augmented residuals and sparse gates, with small numbers."""
+    streams = rng.choice([2, 3, 4, 8])
+    made = tiny(
+        "gemma3n_text",
+        **{"hidden_size": 32 * rng.randint(1, 5), "intermediate_size": [32 * rng.randint(1, 9) for _ in range(5)]},
+        **{"hidden_size_per_layer_input": 32 * rng.randint(1, 2), "laurel_rank": 32 * rng.randint(1, 2)},
+        **{"head_dim": 32, "altup_num_inputs": streams, "altup_active_idx": rng.randrange(streams)},
+        activation_sparsity_pattern=rng.choices([0.0, 0.5, 0.95], k=5),
+    )
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.ndim > 1:
@@ -231,7 +250,7 @@ def prefill_at_random(rng):
     norm = Norm(weight, 1e-5, rng.choice([None, bias]), rng.random() < 0.5, rng.choice([0.0, 1.0]))
     prefill.add_and_norm(x, rng.choice([None, more]), rng.choice([None, norm]), rng.choice([1.0, 0.2]))
     gate_up = torch.randn(rows, 2 * rng.randint(1, 400)).bfloat16()
-    prefill.activated(gate_up, rng.choice(ACTIVATIONS), rng.random() < 0.7)
+    prefill.activated(gate_up, rng.choice(ACTIVATIONS), rng.random() < 0.7, rng.choice([None, 0.0, 1.6]))
 
 
 def main(path, seconds):
