@@ -169,7 +169,8 @@ with one sentence and exit status 1 ([troubleshooting](troubleshooting.md)), a w
 MODELS = """# Model families
 
 `make docs-reference` generates this page from the descriptions in `rapid_integrations/models/families`, and a test
-keeps it up to date. `rapid models check NAME` says the same of one model (a folder, GGUF file or name), without reading weights.
+keeps it up to date. `rapid models check NAME` says the same of one model (a folder, GGUF file or name), and reads no
+weights.
 
 - **kernels**: this package's kernels compute it, in bfloat16 on a processor. Its weights may be int8 or int4, and
   several texts share a pass. PyTorch's operators compute it from the same description in other dtypes and on other
