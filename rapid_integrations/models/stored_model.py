@@ -17,6 +17,10 @@ from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import BlockTable, StoredBlocks
 from rapid_integrations.models.description import Decoder, Stack
 from rapid_integrations.models.families import describe
+from rapid_integrations.models.rows_when_read import TableWhenRead
+
+
+_OF_ROWS = frozenset({"layer_scalar"})  # buffers in the dtype of the rows that they multiply: Gemma 4's
 
 
 def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
@@ -93,15 +97,21 @@ def stored_model(
     if lost := next((name for name, held in model.named_buffers() if held.is_meta), None):
         raise ValueError(f"what {type(model).__name__} computes for {lost} when it is built is not known")
     if isinstance(table := weights["model.embed_tokens.weight"], StoredBlocks):
-        own_table = BlockTable(table)
-        if (scale := getattr(model.get_input_embeddings(), "scalar_embed_scale", None)) is not None:
-            own_table.scalar_embed_scale = scale
-        model.set_input_embeddings(own_table)
+        model.set_input_embeddings(_scaled_as(model.get_input_embeddings(), BlockTable(table)))
+    if isinstance(inputs := weights.get("model.embed_tokens_per_layer.weight"), StoredBlocks):
+        base = model.base_model
+        base.embed_tokens_per_layer = _scaled_as(base.embed_tokens_per_layer, TableWhenRead(inputs))
     if tied and isinstance(table, StoredBlocks):
         _put(model.lm_head, "weight", table, None, dtype)
     elif tied:
         model.lm_head.weight = model.base_model.embed_tokens.weight
     return model.requires_grad_(False)
+
+
+def _scaled_as(module: Any, table: BlockTable) -> BlockTable:
+    if (scale := getattr(module, "scalar_embed_scale", None)) is not None:
+        table.scalar_embed_scale = scale
+    return table
 
 
 def stacks_of(described: Decoder) -> list[Stack]:
@@ -131,6 +141,6 @@ def _put(module: Any, kind: str, weight: Any, stack: Stack | None, dtype: torch.
     elif not isinstance(weight, Tensor):
         raise ValueError(f"{type(module).__name__}.{kind} is no matrix that the kernels multiply with")
     elif kind in module._buffers:  # such as corrections of the scores of experts, which are float32 in every model
-        module._buffers[kind] = weight.float()
+        module._buffers[kind] = weight.to(dtype) if kind in _OF_ROWS else weight.float()
     else:
         setattr(module, kind, nn.Parameter(weight.to(dtype), requires_grad=False))

@@ -159,7 +159,8 @@ def layer_inputs(base: Any, scale: float, factor: float) -> LayerInputs:
     """Describe the inputs of all layers, of `embed_tokens_per_layer` and `per_layer_model_projection`."""
     table, projection = base.embed_tokens_per_layer, base.per_layer_model_projection
     norm = rms_norm(base.per_layer_projection_norm)
-    return LayerInputs(table, embedding_scale(table), projection, scale, norm, factor)
+    rows = getattr(table, "rows", table)  # one in blocks has rows in bfloat16 beside it
+    return LayerInputs(rows, embedding_scale(table), projection, scale, norm, factor)
 
 
 def embedding_scale(table: Any) -> float:

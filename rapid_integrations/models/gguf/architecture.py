@@ -18,6 +18,12 @@ QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 ATTENTION = dict(zip(("attn_q", "attn_k", "attn_v"), QKV, strict=True)) | {"attn_output": "self_attn.o_proj"}
 MLP = {f"ffn_{part}": f"mlp.{part}_proj" for part in ("gate", "up", "down")}
 NORMS_BEFORE = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+NORMS_AROUND = {
+    "attn_norm": "input_layernorm",
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
 HEAD_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 LLAMA = ATTENTION | MLP | NORMS_BEFORE
 GRANITE_FACTORS = frozenset({"attention.scale", "embedding_scale", "residual_scale", "logit_scale"})
@@ -54,6 +60,8 @@ class Architecture:
         long_rope: whether the angles of some of its models follow the length of the text.
         scaled: whether a file may say a factor on cosines and sines; `own` compares it.
         forms: of a family with layers that have other forms in files than in models; None: there are none.
+        by_layer: whether the file may have numbers of heads of keys, and widths of MLPs, for each layer; `own` reads them.
+        proportional: whether layers that see all keys rotate a part of each head, which a tensor of the file says.
         some_attend: whether the file has a number of heads of keys for each layer, 0 for those that do not attend.
         outer: the modules around the layers, by what the file calls them.
         by_transformers: whether transformers reads all that a file says, so that it may dequantise the file.
@@ -74,6 +82,8 @@ class Architecture:
     long_rope: bool = False
     scaled: bool = False
     forms: Forms | None = None
+    by_layer: bool = False
+    proportional: bool = False
     some_attend: bool = False
     outer: Mapping[str, str] = field(default_factory=lambda: OUTER)
     by_transformers: bool = False
@@ -92,6 +102,8 @@ class Architecture:
         kv_heads = told.get("attention.head_count_kv", heads)
         if self.some_attend:
             kv_heads = kv_heads[attends(told).index(True)]
+        elif self.by_layer:
+            kv_heads = _of_first(kv_heads)
         turned = told.get("rope.dimension_count", head_dim)
         table = tensors.get("token_embd.weight")
         rope = {"rope_type": "default", "rope_theta": told.get("rope.freq_base", 10000.0)}
@@ -118,8 +130,8 @@ class Architecture:
             of_kind = {"num_experts_per_tok": told["expert_used_count"]}
             numbers = [told["expert_count"], told["expert_used_count"]]
         else:
-            of_kind = {"intermediate_size": told["feed_forward_length"]}
-            numbers = [told["feed_forward_length"]]
+            width_of_mlp = _of_first(told["feed_forward_length"]) if self.by_layer else told["feed_forward_length"]
+            of_kind, numbers = {"intermediate_size": width_of_mlp}, [width_of_mlp]
         if (
             set(told) - _COMMON - (_OF_EXPERTS if self.experts else set()) - self.keys - {self.epsilon[0]}
             or not all(type(each) is int and each > 0 for each in (*numbers, *(config[name] for name in _NUMBERS)))
@@ -146,6 +158,11 @@ class Architecture:
         biases |= set(QKV) if config.get("attention_bias") else set()
         parts = {f"{module}.weight" for module in self.names.values()} | {f"{module}.bias" for module in biases}
         return names | {f"model.layers.{n}.{part}" for n in range(config["num_hidden_layers"]) for part in parts}
+
+
+def _of_first(number: Any) -> Any:
+    """Return a number of the metadata, or that of the first layer if there is one for each."""
+    return number[0] if isinstance(number, list) and number else number
 
 
 def granite_factors(told: Told) -> dict[str, Any]:

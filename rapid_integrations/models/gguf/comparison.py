@@ -39,7 +39,11 @@ _OF_LAYERS = ("layer_types", "no_rope_layers")  # what configurations say of eac
 _COUNTS = {"num_experts", "num_local_experts", "n_routed_experts"}  # as configurations name the number of experts
 _LEADING = {"first_k_dense_replace", "num_dense_layers"}  # how many layers have no experts
 # What has a number for each expert.
-_OF_ROUTERS = (".gate.weight", ".router.weight", ".router.bias", ".e_score_correction_bias", ".expert_bias")
+_OF_ROUTERS = (
+    *(".gate.weight", ".router.weight", ".router.bias", ".e_score_correction_bias", ".expert_bias"),
+    *("router.proj.weight", "router.per_expert_scale"),
+)
+_TABLE, _PROJECTION = "model.embed_tokens_per_layer.weight", "model.per_layer_model_projection.weight"
 _TOLERANCE = 0.1  # inputs of products are rounded to eight bits; a wrong order or scale is far beyond this
 
 
@@ -180,12 +184,16 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
             outer[name] = weight
     kinds: dict[tuple[str, ...], int] = {}
     firsts: dict[tuple[str, ...], int] = {}  # a file may have more mixtures of formats than are compared
+    reading = config["num_hidden_layers"] - (config.get("num_kv_shared_layers") or 0)  # the keys of others, from here on
     for index, layer in sorted(by_layer.items()):
         formats = (f"{part}: {_format(weight)}" for part, weight in sorted(layer.items()))
-        computed = tuple(str(each[index]) for each in kinds_of_layers.values())
+        computed = (*(str(each[index]) for each in kinds_of_layers.values()), str(index >= reading))
         kinds.setdefault((*computed, *formats), index)
         firsts.setdefault(computed, index)
-    taken = sorted(sorted(kinds.values(), key=lambda index: (index not in firsts.values(), index))[:_MOST_LAYERS])
+    taken = sorted(kinds.values(), key=lambda index: (index not in firsts.values(), index))
+    taken = sorted(taken[: max(_MOST_LAYERS, len(firsts))])
+    if "num_kv_shared_layers" in config:  # in this family the last layer has to see all keys
+        taken.sort(key=lambda index: (index >= reading, config["layer_types"][index] == "full_attention", index))
     experts = _experts_of(config)
     some = {
         f"{_LAYER}{n}.{part}": _first_experts(part, weight, experts) if experts else weight
@@ -194,6 +202,9 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     }
     count = min(_MOST_TOKENS, config["vocab_size"])
     for name, weight in outer.items():
+        if name in (_TABLE, _PROJECTION):
+            some[name] = _of_layers(weight, taken, config, count if name == _TABLE else None)
+            continue
         short = weight.first(count) if isinstance(weight, StoredBlocks) else weight[:count]
         some[name] = weight if len(weight.shape) == 1 else short
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
@@ -201,11 +212,30 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     small |= {name: [each[index] for index in taken] for name, each in kinds_of_layers.items()}
     if config.get("sliding_window"):
         small["sliding_window"] = min(_MOST_KEYS, config["sliding_window"])
+    if "num_kv_shared_layers" in config:
+        small["num_kv_shared_layers"] = sum(index >= reading for index in taken)
+        small["vocab_size_per_layer_input"] = count
     for name in _LEADING & config.keys():
         small[name] = sum(index < config[name] for index in taken)
     if config.get("mlp_only_layers"):
         small["mlp_only_layers"] = [n for n, index in enumerate(taken) if index in config["mlp_only_layers"]]
     return small | dict.fromkeys(_COUNTS & small.keys(), experts), some
+
+
+def _of_layers(weight: Any, layers: list[int], config: Mapping[str, Any], tokens: int | None) -> Tensor:
+    """Return what a weight holds of the inputs of some layers.
+
+    Args:
+        weight: (V, layers * P), or (layers * P, E).
+        layers: their numbers.
+        config: of the model.
+        tokens: take the first so many rows; None: the rows are those of the layers.
+    """
+    shape = config["num_hidden_layers"], config["hidden_size_per_layer_input"]
+    if tokens is None:
+        return weight.view(*shape, -1)[layers].flatten(0, 1)  # type: ignore[no-any-return]
+    short = weight.first(tokens).rounded() if isinstance(weight, StoredBlocks) else weight[:tokens]
+    return short.view(tokens, *shape)[:, layers].flatten(1)  # type: ignore[no-any-return]
 
 
 def _experts_of(config: Mapping[str, Any]) -> int:
@@ -220,7 +250,7 @@ def _first_experts(part: str, weight: Any, count: int) -> Any:
     """Return what a layer's weight holds of the first experts; others are returned as they are."""
     if isinstance(weight, StoredStack):
         return weight.first(count)
-    return weight[:count] if ".experts." in part or part.endswith(_OF_ROUTERS) else weight
+    return weight[:count] if ".experts." in f".{part}" or part.endswith(_OF_ROUTERS) else weight
 
 
 def _format(weight: Any) -> str:

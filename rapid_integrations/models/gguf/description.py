@@ -17,10 +17,12 @@ from rapid_integrations.models.gguf.architecture import Architecture
 from rapid_integrations.models.gguf.experts import STACKS, experts_of_layer
 from rapid_integrations.models.gguf.forms import Forms
 from rapid_integrations.models.gguf.header import GgufHeader
-from rapid_integrations.models.gguf.rope import FACTORS, LONG_FACTORS, long_rope_of, rope_of
+from rapid_integrations.models.gguf.rope import FACTORS, LONG_FACTORS, long_rope_of, proportional_rope_of, rope_of
 from rapid_integrations.models.gguf.tensors import MappedTensors
 
 _BARE = ("ssm_a", "ssm_d")  # names of tensors without ".weight" or ".bias"
+_FACTORS = "scale"  # of a router, or on what experts give
+_KINDS = ("weight", "bias", _FACTORS)
 _CORRECTIONS = "exp_probs_b"  # of experts' scores: small differences decide which are taken, so they are float32
 READ = frozenset({*families.ARCHITECTURES, *experts_config.ARCHITECTURES})
 """The architectures that are read here, as GGUF names them."""
@@ -59,6 +61,10 @@ def configuration_of(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
     try:
         config = architecture.configuration(headers[0], tensors)
         long = long_rope_of(headers, config) if config is not None and architecture.long_rope else None
+        if config is not None and architecture.proportional:
+            ropes = config["rope_parameters"]
+            whole = proportional_rope_of(headers, ropes["full_attention"], config["global_head_dim"])
+            return config | {"rope_parameters": ropes | {"full_attention": whole}}
     except (KeyError, TypeError, ZeroDivisionError):  # a number is left out, or is no number
         return None
     if config is None:
@@ -112,10 +118,12 @@ def weights_of(
             stem, kind = name, "weight"
         if name == FACTORS or (architecture.long_rope and name in LONG_FACTORS):
             continue
-        if kind not in ("weight", "bias"):
+        if kind not in _KINDS:
             return None
         if stem in architecture.outer:
-            weights[f"{architecture.outer[stem]}.{kind}"] = _read(tensors, name, architecture, dtype, in_blocks)
+            module = architecture.outer[stem]
+            kept = in_blocks and module not in architecture.plain
+            weights[f"{module}.{kind}"] = _read(tensors, name, architecture, dtype, kept)
             continue
         first, _, rest = stem.partition(".")
         number, _, part = rest.partition(".")
@@ -130,13 +138,15 @@ def weights_of(
                 return None
             weights |= named
             continue
-        if architecture.experts and part in STACKS:
+        one = architecture.names.get(f"{part}.{kind}")
+        if kind == _FACTORS and one is None:
+            return None
+        if architecture.experts and part in STACKS and one is None:
             named = experts_of_layer(tensors, stem, kind, f"{layer}{architecture.experts}", dtype, in_blocks)
             if named.keys() & weights.keys():
                 return None
             weights |= named
             continue
-        one = architecture.names.get(f"{part}.{kind}")
         own = one or architecture.names.get(part)
         if own is None:
             return None

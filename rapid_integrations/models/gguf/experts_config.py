@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rapid_integrations.models.gguf import hybrids, mamba2, short_convolutions
+from rapid_integrations.models.gguf import gemma4, hybrids, mamba2, short_convolutions
 from rapid_integrations.models.gguf.architecture import (
     GRANITE_FACTORS,
     HEAD_NORMS,
@@ -143,6 +143,15 @@ def _granite4(told: Told, tensors: Tensors) -> dict[str, Any]:
     }
 
 
+def _gemma4(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return gemma4.numbers_of(told, tensors) | {
+        "enable_moe_block": True,
+        "num_experts": told["expert_count"],
+        "top_k_experts": told["expert_used_count"],
+        "moe_intermediate_size": told["expert_feed_forward_length"],
+    }
+
+
 def _with_shared(told: Told) -> dict[str, Any]:
     shared = told["expert_shared_feed_forward_length"]
     own = {"num_experts": told["expert_count"], "norm_topk_prob": True, "shared_expert_intermediate_size": shared}
@@ -240,6 +249,19 @@ ARCHITECTURES = {
         forms=short_convolutions.FORMS,
         some_attend=True,
         outer=short_convolutions.OUTER,
+    ),
+    "gemma4": Architecture(
+        "Gemma4ForCausalLM",
+        "gemma4_text",
+        _gemma4,
+        gemma4.WITH_EXPERTS,
+        plain=gemma4.PLAIN,
+        experts="experts",
+        keys=gemma4.KEYS,
+        forms=gemma4.FORMS,
+        by_layer=True,
+        proportional=True,
+        outer=gemma4.OUTER,
     ),
     "granitehybrid": Architecture(
         "GraniteMoeHybridForCausalLM",

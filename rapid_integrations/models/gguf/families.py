@@ -10,13 +10,14 @@ from __future__ import annotations
 from math import isclose, log
 from typing import Any
 
-from rapid_integrations.models.gguf import hybrids, mamba2, short_convolutions
+from rapid_integrations.models.gguf import gemma4, hybrids, mamba2, short_convolutions
 from rapid_integrations.models.gguf.architecture import (
     ATTENTION,
     GRANITE_FACTORS,
     HEAD_NORMS,
     LLAMA,
     MLP,
+    NORMS_AROUND,
     NORMS_BEFORE,
     QKV,
     Architecture,
@@ -25,15 +26,8 @@ from rapid_integrations.models.gguf.architecture import (
     granite_factors,
     whole_heads,
 )
-from rapid_integrations.models.gguf.forms import count
+from rapid_integrations.models.gguf.forms import FULL, PATTERN, SLIDING, WINDOW, count, layer_types
 
-_FULL, _SLIDING = "full_attention", "sliding_attention"
-_NORMS_AROUND = {
-    "attn_norm": "input_layernorm",
-    "post_attention_norm": "post_attention_layernorm",
-    "ffn_norm": "pre_feedforward_layernorm",
-    "post_ffw_norm": "post_feedforward_layernorm",
-}
 _FUSED = {
     "attn_qkv": "self_attn.qkv_proj",
     "attn_output": "self_attn.o_proj",
@@ -41,9 +35,7 @@ _FUSED = {
     "ffn_down": "mlp.down_proj",
 }
 _STARCODER2 = ATTENTION | NORMS_BEFORE | {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
-_OLMO = ATTENTION | HEAD_NORMS | MLP | {name: _NORMS_AROUND[name] for name in ("post_attention_norm", "post_ffw_norm")}
-_WINDOW = "attention.sliding_window"
-_PATTERN = "attention.sliding_window_pattern"
+_OLMO = ATTENTION | HEAD_NORMS | MLP | {name: NORMS_AROUND[name] for name in ("post_attention_norm", "post_ffw_norm")}
 _FACTORS_OF_YARN = ("rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor")
 _BOUNDS_OF_YARN = {
     **{"rope.scaling.yarn_beta_fast": 32.0, "rope.scaling.yarn_beta_slow": 1.0, "rope.scaling.yarn_ext_factor": 1.0}
@@ -53,20 +45,6 @@ _LAYERS_OF_GEMMA_2_27B, _LAYERS_OF_GEMMA_3_27B = 46, 62
 
 def _nothing(told: Told, tensors: Tensors) -> dict[str, Any]:
     return {}
-
-
-def _layer_types(told: Told, every: int) -> list[str]:
-    """Return the kind of each layer: of `every` layers the last sees all keys, if the file says nothing else.
-
-    Raises:
-        TypeError: the file says it in a way that is not known here.
-    """
-    layers, pattern = told["block_count"], told.get(_PATTERN, every)
-    if type(pattern) is int and pattern > 0:
-        pattern = [index % pattern < pattern - 1 for index in range(layers)]
-    if not isinstance(pattern, list) or len(pattern) != layers or {type(each) for each in pattern} != {bool}:
-        raise TypeError(f"{_PATTERN} is {pattern!r}")
-    return [_SLIDING if each else _FULL for each in pattern]
 
 
 def _scalar(told: Told, of_largest: int) -> int:
@@ -86,8 +64,8 @@ def _scalar(told: Told, of_largest: int) -> int:
 def _gemma(told: Told, every: int, of_largest: int) -> dict[str, Any]:
     return {
         "hidden_activation": "gelu_pytorch_tanh",
-        "sliding_window": count(told, _WINDOW),
-        "layer_types": _layer_types(told, every),
+        "sliding_window": count(told, WINDOW),
+        "layer_types": layer_types(told, every),
         "query_pre_attn_scalar": _scalar(told, of_largest),
         "attn_logit_softcapping": None,
         "final_logit_softcapping": None,
@@ -106,14 +84,14 @@ def _gemma3(told: Told, tensors: Tensors) -> dict[str, Any]:
     # What the file says of stretched angles holds for the layers that see all keys.
     local = {"rope_type": "default", "rope_theta": told.get("rope.freq_base_swa", 10000.0)}
     whole = {"rope_type": "default", "rope_theta": told["rope.freq_base"]}
-    return own | {"rope_parameters": {_FULL: whole, _SLIDING: local}}
+    return own | {"rope_parameters": {FULL: whole, SLIDING: local}}
 
 
 def _phi3(told: Told, tensors: Tensors) -> dict[str, Any] | None:
     # transformers knows no angles of this family but plain ones and those that follow the length of the text.
     if told.get("rope.scaling.type", "none") != "none":
         return None
-    return {"sliding_window": count(told, _WINDOW) if told[_WINDOW] else None} | whole_heads(told)
+    return {"sliding_window": count(told, WINDOW) if told[WINDOW] else None} | whole_heads(told)
 
 
 def _granite(told: Told, tensors: Tensors) -> dict[str, Any]:
@@ -124,7 +102,7 @@ def _smollm3(told: Told, tensors: Tensors) -> dict[str, Any]:
     layers = told["block_count"]
     return {
         "no_rope_layers": [int(index % 4 != 3) for index in range(layers)],
-        "layer_types": [_FULL] * layers,
+        "layer_types": [FULL] * layers,
         "use_sliding_window": False,
         "attention_bias": False,
         "mlp_bias": False,
@@ -146,9 +124,9 @@ def _olmo3(told: Told, tensors: Tensors) -> dict[str, Any]:
     }  # what the file says of stretched angles holds for whole layers
     return {
         "attention_bias": False,
-        "sliding_window": count(told, _WINDOW),
-        "layer_types": _layer_types(told, 4),
-        "rope_parameters": {_FULL: rope, _SLIDING: dict(rope)},
+        "sliding_window": count(told, WINDOW),
+        "layer_types": layer_types(told, 4),
+        "rope_parameters": {FULL: rope, SLIDING: dict(rope)},
     } | whole_heads(told)
 
 
@@ -179,8 +157,8 @@ def _require_usual_yarn(told: Told) -> None:
 def _cohere2(told: Told, tensors: Tensors) -> dict[str, Any]:
     return {
         "logit_scale": told["logit_scale"],
-        "sliding_window": count(told, _WINDOW),
-        "layer_types": _layer_types(told, 4),
+        "sliding_window": count(told, WINDOW),
+        "layer_types": layer_types(told, 4),
         "attention_bias": False,
     } | whole_heads(told)
 
@@ -219,20 +197,32 @@ ARCHITECTURES = {
         "Gemma3ForCausalLM",
         "gemma3_text",
         _gemma3,
-        ATTENTION | HEAD_NORMS | MLP | _NORMS_AROUND,
-        keys=frozenset({_WINDOW, _PATTERN, "rope.freq_base_swa", "final_logit_softcapping"}),
+        ATTENTION | HEAD_NORMS | MLP | NORMS_AROUND,
+        keys=frozenset({WINDOW, PATTERN, "rope.freq_base_swa", "final_logit_softcapping"}),
         norm_offset=1.0,
+    ),
+    "gemma4": Architecture(
+        "Gemma4ForCausalLM",
+        "gemma4_text",
+        gemma4.numbers_of,
+        gemma4.NAMES,
+        plain=gemma4.PLAIN,
+        keys=gemma4.KEYS,
+        forms=gemma4.FORMS,
+        by_layer=True,
+        proportional=True,
+        outer=gemma4.OUTER,
     ),
     "gemma2": Architecture(
         "Gemma2ForCausalLM",
         "gemma2",
         _gemma2,
-        ATTENTION | MLP | _NORMS_AROUND,
-        keys=frozenset({_WINDOW, _PATTERN, "attn_logit_softcapping", "final_logit_softcapping"}),
+        ATTENTION | MLP | NORMS_AROUND,
+        keys=frozenset({WINDOW, PATTERN, "attn_logit_softcapping", "final_logit_softcapping"}),
         norm_offset=1.0,
     ),
     "phi3": Architecture(
-        "Phi3ForCausalLM", "phi3", _phi3, _FUSED | NORMS_BEFORE, keys=frozenset({_WINDOW}), partial=True, long_rope=True
+        "Phi3ForCausalLM", "phi3", _phi3, _FUSED | NORMS_BEFORE, keys=frozenset({WINDOW}), partial=True, long_rope=True
     ),
     "granite": Architecture("GraniteForCausalLM", "granite", _granite, LLAMA, keys=GRANITE_FACTORS, interleaved=True),
     "smollm3": Architecture("SmolLM3ForCausalLM", "smollm3", _smollm3, LLAMA, interleaved=True),
@@ -242,7 +232,7 @@ ARCHITECTURES = {
         "cohere2",
         _cohere2,
         ATTENTION | MLP | {"attn_norm": "input_layernorm"},
-        keys=frozenset({_WINDOW, _PATTERN, "logit_scale"}),
+        keys=frozenset({WINDOW, PATTERN, "logit_scale"}),
         epsilon=("attention.layer_norm_epsilon", "layer_norm_eps"),
     ),
     "starcoder2": Architecture(
@@ -304,7 +294,7 @@ WITH_WINDOWS = {
         "olmo3",
         _olmo3,
         _OLMO,
-        keys=frozenset({_WINDOW, _PATTERN, "rope.freq_base_swa", *_FACTORS_OF_YARN, *_BOUNDS_OF_YARN}),
+        keys=frozenset({WINDOW, PATTERN, "rope.freq_base_swa", *_FACTORS_OF_YARN, *_BOUNDS_OF_YARN}),
         scaled=True,
     ),
 }

@@ -20,6 +20,9 @@ from rapid_integrations.models.block_linear import StoredBlocks
 from rapid_integrations.models.gguf.tensors import MappedTensors
 from rapid_integrations.models.stored_model import stored_model
 
+FULL, SLIDING = "full_attention", "sliding_attention"
+WINDOW, PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
+
 PartOfLayer: TypeAlias = Callable[[MappedTensors, str, Mapping[str, Any], torch.dtype, bool], "dict[str, Any] | None"]
 """Returns the weights that a tensor holds, by names within their layer; None if it has no form of its own.
 
@@ -171,6 +174,20 @@ def attends(told: Mapping[str, Any]) -> list[bool]:
     if len(set(heads) - {0}) != 1:
         raise TypeError("no layer attends, or layers have several numbers of heads")
     return [bool(each) for each in heads]
+
+
+def layer_types(told: Mapping[str, Any], every: int | None) -> list[str]:
+    """Return the kind of each layer: of `every` layers the last sees all keys, if the file says nothing else.
+
+    Raises:
+        TypeError: the file says it in a way that is not known here, or not at all where `every` is None.
+    """
+    layers, pattern = told["block_count"], told.get(PATTERN, every)
+    if type(pattern) is int and pattern > 0 and every is not None:
+        pattern = [index % pattern < pattern - 1 for index in range(layers)]
+    if not isinstance(pattern, list) or len(pattern) != layers or {type(each) for each in pattern} != {bool}:
+        raise TypeError(f"{PATTERN} is {pattern!r}")
+    return [SLIDING if each else FULL for each in pattern]
 
 
 def like(linear: nn.Linear, rows: int) -> nn.Linear:

@@ -70,12 +70,6 @@ def refuse_gguf(header: GgufHeader) -> None:
             f"than in models; of such files only those of {', '.join(_RECURRENT_READ)} are read. Take the model's "
             "safetensors; `rapid models check` says whether its family runs"
         )
-    if architecture == "gemma4" and header.metadata.get("gemma4.expert_count"):
-        # transformers reads such a file as a model without experts, and leaves their weights aside.
-        raise UnsupportedModelError(
-            f"{path} is a Gemma 4 with experts, and of GGUF files of Gemma 4 only those without are read. Take the "
-            "model's safetensors"
-        )
     if not architecture:
         raise ModelLoadError(f"{path} could not be loaded: its metadata names no architecture; fetch it again")
     if not header.tensors:
@@ -119,5 +113,6 @@ def _by_transformers() -> frozenset[str]:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     spelt = (name.replace("_moe", "moe").replace("_", "-") for name in GGUF_SUPPORTED_ARCHITECTURES)
-    # Of LFM2 it overlooks windows, and layers that see what comes behind a token.
-    return frozenset(spelt) - {"general", "tokenizer", "t5", "umt5", "lfm2"}
+    # Of LFM2 it overlooks windows, and layers that see what comes behind a token. Of Gemma 4 it overlooks experts,
+    # inputs of every layer, whose keys a layer reads, and angles.
+    return frozenset(spelt) - {"general", "tokenizer", "t5", "umt5", "lfm2", "gemma4"}

@@ -16,6 +16,7 @@ FACTORS = "rope_freqs.weight"  # divisors of the frequencies (Llama 3.1 and late
 LONG_FACTORS = ("rope_factors_short.weight", "rope_factors_long.weight")
 """Those of "longrope", for texts up to a length and beyond it."""
 _FLOATS = {0: "<f4", 1: "<f2"}  # by their numbers in GGUF
+_STILL = 0.99e30  # as float32 has 1e30
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
@@ -83,6 +84,29 @@ def long_rope_of(headers: Sequence[GgufHeader], config: Mapping[str, Any]) -> di
         "long_factor": [float(each) for each in long],
         "original_max_position_embeddings": original,
     }
+
+
+def proportional_rope_of(headers: Sequence[GgufHeader], own: Mapping[str, Any], head_dim: int) -> dict[str, Any]:
+    """Return the `rope_parameters` of layers of which the first pairs of each head are rotated and the others are not.
+
+    llama.cpp's converter divides the frequencies of the others by 1e30.
+
+    Args:
+        headers: of the model's files.
+        own: what else the file says of them.
+        head_dim: numbers of a head.
+
+    Raises:
+        TypeError: the file leaves the divisors out, or has others.
+    """
+    factors = _factors_of(headers, FACTORS)
+    if factors is None or 2 * factors.size != head_dim:
+        raise TypeError(f"{FACTORS} is left out, or not of {head_dim // 2} pairs")
+    turned = int((factors == 1).sum())
+    part = 2 * turned / head_dim
+    if (factors[:turned] != 1).any() or (factors[turned:] < _STILL).any() or int(part * head_dim // 2) != turned:
+        raise TypeError(f"{FACTORS} divides frequencies otherwise than by 1 and 1e30")
+    return {**own, "rope_type": "proportional", "partial_rotary_factor": part}
 
 
 def _factors_of(headers: Sequence[GgufHeader], name: str) -> np.ndarray | None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rapid_integrations.cache import Rows
 from rapid_integrations.cache.recurrent_state import spacing
@@ -35,17 +36,20 @@ from rapid_integrations.kernels.cpu import NativeDecoder, native_library
 from rapid_integrations.models.chat_rendering import check_template
 from rapid_integrations.models.config_bounds import check_numbers
 from rapid_integrations.models.decoder_lm import DecoderLM
-from rapid_integrations.models.decoder_widths import columns_of
+from rapid_integrations.models.decoder_widths import columns_of, head_dims_of
 from rapid_integrations.models.description import NotDescribedError
 from rapid_integrations.models.families import describe
+from rapid_integrations.models.fingerprint import digest_weights
 from rapid_integrations.models.gguf.comparison import compare, model_of, transformers_model
 from rapid_integrations.models.gguf.description import configuration_of, weights_of
 from rapid_integrations.models.gguf.header import GgufHeader
 from rapid_integrations.models.gguf.parts import parts_of, read_parts
 from rapid_integrations.models.gguf.tensors import MappedTensors
 from rapid_integrations.models.kept_model import keep, kept_model
+from rapid_integrations.models.key_balance import probe_ids
 from rapid_integrations.models.quick_start import SWITCH, ends_of, environment, same_tokenizer
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
+from rapid_integrations.models.rows_when_read import TableWhenRead
 from rapid_integrations.models.skeleton import Skeleton
 from rapid_integrations.models.stored_model import parameters_of
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer
@@ -72,6 +76,31 @@ class StoredLM(DecoderLM):
         super().__init__(skeleton, name, folder, skeleton.config.max_position_embeddings, None)
         if not isinstance(skeleton, Skeleton):
             self.num_parameters = parameters_of(skeleton)
+        tables = (each for each in skeleton.modules() if isinstance(each, TableWhenRead))
+        self._inputs: TableWhenRead | None = next(tables, None)
+
+    def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
+        """Read further tokens of one or several texts; see `CausalLM.forward`."""
+        if self._inputs is not None:
+            for each in rows:
+                self._inputs.rows.compute(each.token_ids)
+        return super().forward(rows)
+
+    def store_in_eight_bits(self) -> None:
+        """Store the keys and values of new caches in eight bits."""
+        if self._inputs is not None:
+            self._inputs.rows.compute(probe_ids(self.vocab_size, self.device))
+        super().store_in_eight_bits()
+
+    def fingerprint(self) -> str:
+        """Return a digest that identifies this model with its present weights. This reads all weights."""
+        own = super().fingerprint()
+        if self._inputs is None:
+            return own
+        digest, stored = hashlib.sha256(own.encode()), self._inputs.stored
+        digest_weights(digest, [("inputs", stored.raw)])
+        stored.release()
+        return digest.hexdigest()
 
     @property
     def state_bytes(self) -> int:
@@ -154,7 +183,7 @@ def load_stored(
         return None  # transformers' way of loading says so
     described = describe(skeleton)
     # PyTorch's operators would unpack the blocks at each step.
-    if described.beyond_kernels or not NativeDecoder.serves(library, columns_of(described), described.head_dim):
+    if described.beyond_kernels or not NativeDecoder.serves(library, columns_of(described), *head_dims_of(described)):
         return None
     tokenizer: Any = known
     if known is None:  # what only the first start needs is let go of before the weights are read
