@@ -125,8 +125,8 @@ class OperatorsPass:
                 x, normed = (_last_rows(each, counts, ended) for each in (x, normed))
                 if paths is not None:
                     streams = torch.stack([_last_rows(each, counts, ended) for each in streams])
+                inputs = None if inputs is None else _last_rows(inputs, counts, ended)
                 if index < len(self._layers) - 1:  # others follow, which have no keys of their own
-                    inputs = None if inputs is None else _last_rows(inputs, counts, ended)
                     tables = _last_rows(tables[0], counts, ended), _last_rows(tables[1], counts, ended)
                     spreads = {} if kernels else self._spread(tables, x.dtype)
                     counts = ended

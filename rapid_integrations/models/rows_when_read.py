@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rapid_integrations.kernels.cpu.blocks import rows_of
 from rapid_integrations.models.block_linear import BlockTable, StoredBlocks
@@ -17,8 +17,8 @@ from rapid_integrations.models.block_linear import BlockTable, StoredBlocks
 _AT_ONCE = 256  # rows
 
 
-class RowsWhenRead:
-    """Rows of a table in bfloat16.
+class RowsWhenRead(nn.Module):
+    """Rows of a table in bfloat16, which are no parameters: what is there depends on what was read.
 
     Args:
         stored: the table.
@@ -28,6 +28,7 @@ class RowsWhenRead:
     """
 
     def __init__(self, stored: StoredBlocks) -> None:
+        super().__init__()
         rows, columns = stored.shape
         self._stored = stored
         self._there = torch.zeros(rows, dtype=torch.bool)
@@ -35,7 +36,7 @@ class RowsWhenRead:
 
     def compute(self, token_ids: Tensor) -> None:
         """Compute the rows of tokens (T,), if they are not there."""
-        missing = token_ids[~self._there[token_ids]].unique()
+        missing = torch.unique(token_ids[~self._there[token_ids]])
         for part in missing.split(_AT_ONCE):
             self.weight[part] = rows_of(self._stored.form, self._stored.raw, part)
             self._there[part] = True

@@ -19,7 +19,6 @@ from rapid_integrations.models.description import Decoder, Stack
 from rapid_integrations.models.families import describe
 from rapid_integrations.models.rows_when_read import TableWhenRead
 
-
 _OF_ROWS = frozenset({"layer_scalar"})  # buffers in the dtype of the rows that they multiply: Gemma 4's
 
 

@@ -7,10 +7,12 @@ import json
 
 import pytest
 import torch
+from gguf import GGMLQuantizationType as Kind
 
-from tests.toys import gguf_hybrids, gguf_mixers
+from tests.toys import gguf_gemma4, gguf_hybrids, gguf_mixers
 from tests.toys.gguf_experts import IDS, TOKENIZER
 from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, made, write_family
+from tests.toys.gguf_file import named
 
 pytestmark = pytest.mark.slow
 LENGTHS = (5, 18, 40, 80)  # windows are 20
@@ -18,6 +20,7 @@ NO_WINDOW = {"sliding_window": None}  # llama.cpp ignores the one that Phi-3's f
 MOST = 100  # tokens whose probabilities are compared
 ALLOWED = 0.15  # of a logarithm: llama.cpp rounds keys and values to float16
 ROUGH = 0.3  # LFM2 multiplies numbers with each other that come from inputs with eight bits
+NEAR = 0.03  # llama.cpp rounds inputs of Gemma 4's activations, too; vectors in another order are off by 0.06 and more
 CLOSE = 0.01  # few layers attend, and a wrong order of some vectors changes little
 
 STRETCHED = {
@@ -130,6 +133,35 @@ def test_llama_cpp_computes_the_same_of_convolutions_and_mamba2(tmp_path, served
     formats = options.pop("formats", lambda name: None)
     path = gguf_mixers.write_mixers(tmp_path / "tiny.gguf", model, formats, tokenizer__ggml__pre="gpt-2")
     compare(served(path), model, LENGTHS, ROUGH if formats is gguf_mixers.mixed else CLOSE)
+
+
+def in_q8_0(name):
+    """All of Gemma 4 in one format, but for what llama.cpp keeps as it is."""
+    return None if gguf_gemma4.mixed(name) is None else Kind.Q8_0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in gguf_gemma4.MODELS),
+        ("shared", {"unread": True, "sizes": gguf_gemma4.WIDE}),
+        ("shared", {"sizes": {"hidden_size_per_layer_input": 64, "final_logit_softcapping": None}}),
+        ("experts", {"sizes": {"attention_k_eq_v": False, "num_global_key_value_heads": None}}),
+        # Rounding sends tokens of experts to others, so they are left out.
+        *((name, {"formats": gguf_gemma4.mixed}) for name in ("shared", "large")),
+        *((name, {"formats": in_q8_0}) for name in ("shared", "large")),
+    ],
+    ids=named,
+)
+def test_llama_cpp_computes_the_same_of_gemma_4(tmp_path, served, name, options):
+    options = dict(options)
+    model = gguf_gemma4.made(name, scale=0.5, **options.pop("sizes", {}))
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)
+    formats = options.pop("formats", None)
+    metadata = {"tokenizer__ggml__pre": "gpt-2"} | options
+    path = gguf_gemma4.write_gemma4(tmp_path / "tiny.gguf", model, formats or (lambda name: None), **metadata)
+    compare(served(path), model, LENGTHS, ROUGH if formats else NEAR)
 
 
 def compare(server, model, lengths, allowed=ALLOWED):

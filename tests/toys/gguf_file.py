@@ -111,6 +111,13 @@ def change_metadata(writer, prefix, metadata):
             add[type(value)](whole, value)
 
 
+def named(settings):
+    """Return a name of a test's settings, in which functions have their names and no addresses."""
+    if not isinstance(settings, dict):
+        return getattr(settings, "__name__", str(settings))
+    return "-".join(f"{key}={named(value)}" for key, value in settings.items()) or "plain"
+
+
 def write_out(writer):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -54,7 +54,7 @@ def made(name, seed=1, scale=0.3, **changes):
             if parameter.ndim == 1 or key.endswith(_PLAIN):
                 parameter.copy_(parameter.bfloat16())
         for index, layer in enumerate(model.model.layers):
-            layer.layer_scalar.fill_(torch.tensor(0.7 + 0.1 * index).bfloat16().item())
+            layer.layer_scalar.fill_(torch.tensor(0.6 + 0.07 * index).bfloat16().item())
     return model
 
 
@@ -120,17 +120,14 @@ def _name(names, name):
     stem, _, kind = name.rpartition(".")
     if kind == "layer_scalar" or ".experts." in name:
         return f"{names.get_name(name)}.weight"
-    number = name.split(".")[2]
-    if name.endswith("router.scale"):
-        return f"blk.{number}.ffn_gate_inp.scale"
-    if kind == "per_expert_scale":
-        return f"blk.{number}.ffn_down_exps.scale"
+    if stem.endswith("router") and kind in ("scale", "per_expert_scale"):
+        return f"blk.{name.split('.')[2]}.{'ffn_gate_inp' if kind == 'scale' else 'ffn_down_exps'}.scale"
     assert names.get_name(stem) is not None, name
     return f"{names.get_name(stem)}.{kind}"
 
 
 def _unread(config, names, written):
-    """Return what a file has of keys that no layer reads: those of the layer of the same kind before, in other order."""
+    """Return what a file has of keys that no layer reads: those of the layer of the same kind before, reversed."""
     found = {}
     own = config.num_hidden_layers - config.num_kv_shared_layers
     for index in range(own, config.num_hidden_layers):

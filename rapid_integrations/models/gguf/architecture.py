@@ -60,7 +60,7 @@ class Architecture:
         long_rope: whether the angles of some of its models follow the length of the text.
         scaled: whether a file may say a factor on cosines and sines; `own` compares it.
         forms: of a family with layers that have other forms in files than in models; None: there are none.
-        by_layer: whether the file may have numbers of heads of keys, and widths of MLPs, for each layer; `own` reads them.
+        by_layer: whether the file may have a number of heads of keys, and a width of the MLP, for each layer.
         proportional: whether layers that see all keys rotate a part of each head, which a tensor of the file says.
         some_attend: whether the file has a number of heads of keys for each layer, 0 for those that do not attend.
         outer: the modules around the layers, by what the file calls them.

@@ -184,7 +184,7 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
             outer[name] = weight
     kinds: dict[tuple[str, ...], int] = {}
     firsts: dict[tuple[str, ...], int] = {}  # a file may have more mixtures of formats than are compared
-    reading = config["num_hidden_layers"] - (config.get("num_kv_shared_layers") or 0)  # the keys of others, from here on
+    reading = config["num_hidden_layers"] - (config.get("num_kv_shared_layers") or 0)  # others' keys from here
     for index, layer in sorted(by_layer.items()):
         formats = (f"{part}: {_format(weight)}" for part, weight in sorted(layer.items()))
         computed = (*(str(each[index]) for each in kinds_of_layers.values()), str(index >= reading))
@@ -233,9 +233,10 @@ def _of_layers(weight: Any, layers: list[int], config: Mapping[str, Any], tokens
     """
     shape = config["num_hidden_layers"], config["hidden_size_per_layer_input"]
     if tokens is None:
-        return weight.view(*shape, -1)[layers].flatten(0, 1)  # type: ignore[no-any-return]
-    short = weight.first(tokens).rounded() if isinstance(weight, StoredBlocks) else weight[:tokens]
-    return short.view(tokens, *shape)[:, layers].flatten(1)  # type: ignore[no-any-return]
+        rows: Tensor = weight.view(*shape, -1)[layers]
+        return rows.flatten(0, 1)
+    short: Tensor = weight.first(tokens).rounded() if isinstance(weight, StoredBlocks) else weight[:tokens]
+    return short.view(tokens, *shape)[:, layers].flatten(1)
 
 
 def _experts_of(config: Mapping[str, Any]) -> int:

@@ -1,8 +1,8 @@
 """GGUF files of Gemma 4, dense or with experts beside an MLP.
 
-Layers that see all keys have heads of another size, and in the large models other numbers of them. The last layers read
-the keys of others; a file may have matrices for keys of their own, which nobody reads. A layer whose values are its keys
-has no matrix of values. All norms are stored as they are.
+Layers that see all keys have heads of another size, and in the large models other numbers of them. The last layers
+read the keys of others; a file may have matrices for keys of their own, which nobody reads. A layer whose values are
+its keys has no matrix of values. All norms are stored as they are.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ def numbers_of(told: Told, tensors: Tensors) -> dict[str, Any]:
     own = kinds[: len(kinds) - shared]
     if set(own) != {FULL, SLIDING} or kinds[-1] != FULL:
         raise TypeError(f"{PATTERN} is {kinds!r}, of which {shared} read the keys of others")
-    if any(key.startswith("rope.scaling.") and (key, value) != ("rope.scaling.type", "none") for key, value in told.items()):
-        raise TypeError("its angles are stretched")
+    stretched = {key: value for key, value in told.items() if key.startswith("rope.scaling.")}
+    if stretched not in ({}, {"rope.scaling.type": "none"}):
+        raise TypeError(f"its angles are stretched: {stretched!r}")
     head_dim = count(told, "attention.key_length_swa")
     if any(told.get(key, head_dim) != head_dim for key in ("attention.value_length_swa", "rope.dimension_count_swa")):
         raise TypeError(f"values, or rotated parts, of heads are not of {head_dim} numbers")
@@ -114,7 +115,9 @@ def _heads_of_keys(told: Told, kinds: Sequence[str], own: Sequence[str], tensors
     each = stated if isinstance(stated, list) else [stated] * len(kinds)
     if len(each) != len(kinds) or {type(number) for number in each} != {int} or min(each) <= 0:
         raise TypeError(f"attention.head_count_kv is {stated!r}")
-    numbers = {kind: {number for number, other in zip(each, kinds, strict=True) if other == kind} for kind in set(kinds)}
+    numbers: dict[str, set[int]] = {FULL: set(), SLIDING: set()}
+    for kind, number in zip(kinds, each, strict=True):
+        numbers[kind].add(number)
     without = {f"blk.{index}.attn_v.weight" not in tensors for index, kind in enumerate(own) if kind == FULL}
     if any(len(found) != 1 for found in (*numbers.values(), without)):
         raise TypeError("layers of a kind have several numbers of heads, or values that are keys and others")

@@ -214,7 +214,7 @@ def test_weights_that_no_model_has_are_said(folder):
         ("whisper", {}, ["speech"]),
         ("llada", {}, ["diffusion language model"]),
         ("mamba2", {}, ["recurrent state", "only those of mamba, lfm2, qwen3next", "Take the model's safetensors"]),
-        ("gemma4", {"gemma4.expert_count": 128}, ["Gemma 4 with experts", "Take the model's safetensors"]),
+        ("gemma4", {"gemma4.expert_count": 128}, ["'gemma4' model", "not known here", "Take the model's safetensors"]),
         ("t5", {}, ["encoder-decoder"]),
         ("imatrix", {}, ["not a model"]),
         ("brandnew", {}, ["'brandnew' model", "GGUF files are read of"]),
