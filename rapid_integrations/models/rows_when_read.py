@@ -7,6 +7,8 @@ table lies in memory that the system gives page by page, when a row is written.
 from __future__ import annotations
 
 import mmap
+import sys
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from rapid_integrations.kernels.cpu.blocks import rows_of
 from rapid_integrations.models.block_linear import BlockTable, StoredBlocks
 
 _AT_ONCE = 256  # rows
+_NORESERVE = 0x4000  # MAP_NORESERVE of Linux on x86-64 and arm64, which Python has since 3.13
 
 
 class RowsWhenRead(nn.Module):
@@ -53,11 +56,10 @@ class TableWhenRead(BlockTable):
 def _untouched(count: int) -> Tensor:
     """Return zeros, (count,) bfloat16, that take no memory before something is written."""
     size = max(1, count) * torch.bfloat16.itemsize
-    if not hasattr(mmap, "MAP_NORESERVE"):
+    if sys.platform != "linux":
         return torch.frombuffer(mmap.mmap(-1, size), dtype=torch.bfloat16, count=count)
     # Much larger than what is going to be written, so it is not counted against the system's memory.
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
-    memory = mmap.mmap(-1, size, flags=flags)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+    with suppress(OSError):  # a system without huge pages
         memory.madvise(mmap.MADV_NOHUGEPAGE)  # a row would take two megabytes
     return torch.frombuffer(memory, dtype=torch.bfloat16, count=count)

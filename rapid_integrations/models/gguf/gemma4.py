@@ -90,7 +90,7 @@ def numbers_of(told: Told, tensors: Tensors) -> dict[str, Any]:
         "layer_types": kinds,
         "num_kv_shared_layers": shared,
         "rope_parameters": {FULL: whole, SLIDING: local},
-        "final_logit_softcapping": told.get(_CAP),
+        "final_logit_softcapping": told.get(_CAP) or None,
         "use_bidirectional_attention": None,
         "attention_bias": False,
         **_heads_of_keys(told, kinds, own, tensors),
@@ -119,7 +119,7 @@ def _heads_of_keys(told: Told, kinds: Sequence[str], own: Sequence[str], tensors
     for kind, number in zip(kinds, each, strict=True):
         numbers[kind].add(number)
     without = {f"blk.{index}.attn_v.weight" not in tensors for index, kind in enumerate(own) if kind == FULL}
-    if any(len(found) != 1 for found in (*numbers.values(), without)):
+    if {len(found) for found in numbers.values()} | {len(without)} != {1}:
         raise TypeError("layers of a kind have several numbers of heads, or values that are keys and others")
     (local,), (whole,), (equal,) = numbers[SLIDING], numbers[FULL], without
     if whole != local and not equal:
