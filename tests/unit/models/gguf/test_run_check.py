@@ -11,7 +11,7 @@ from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models import loader
 from rapid_integrations.models.gguf.run_check import check_gguf
 from rapid_integrations.models.gguf.stored import StoredLM
-from tests.toys import gguf_families, gguf_hybrids, gguf_mixers
+from tests.toys import gguf_families, gguf_gemma4, gguf_hybrids, gguf_mixers
 from tests.toys.command_line import CliRunner
 from tests.toys.gguf_experts import MERGES, TOKENIZER
 from tests.toys.gguf_file import write_gguf
@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("home")]
 needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 FAMILIES = [(gguf_families.made, gguf_families.write_family, name) for name in gguf_families.ARCHITECTURES]
 FAMILIES += [(gguf_mixers.made, gguf_mixers.write_mixers, name) for name in gguf_mixers.FAMILIES]
+FAMILIES += [(gguf_gemma4.made, gguf_gemma4.write_gemma4, name) for name in gguf_gemma4.MODELS]
 FAMILIES += [(gguf_hybrids.made, gguf_hybrids.write_hybrid, "qwen3_5_text")]
 
 
