@@ -10,7 +10,8 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 
 from tests.toys import gguf_gemma4, gguf_hybrids, gguf_mixers
-from tests.toys.gguf_experts import IDS, TOKENIZER
+from tests.toys.every_family import tiny
+from tests.toys.gguf_experts import IDS, MERGES, SIZES, TOKENIZER, write_experts
 from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, made, write_family
 from tests.toys.gguf_file import named
 
@@ -162,6 +163,19 @@ def test_llama_cpp_computes_the_same_of_gemma_4(tmp_path, served, name, options)
     metadata = {"tokenizer__ggml__pre": "gpt-2"} | options
     path = gguf_gemma4.write_gemma4(tmp_path / "tiny.gguf", model, formats or (lambda name: None), **metadata)
     compare(served(path), model, LENGTHS, ROUGH if formats else NEAR)
+
+
+@pytest.mark.parametrize("family", ["granitemoe", "granitemoeshared"])
+def test_llama_cpp_computes_the_same_of_granite_with_experts(tmp_path, served, family):
+    factors = {"attention_multiplier": 0.1, "embedding_multiplier": 2.0, "logits_scaling": 4.0}
+    sizes = factors | {"residual_multiplier": 0.5, "rope_parameters": {"rope_type": "default", "rope_theta": 5e4}}
+    fields = type(tiny(family).config).__dataclass_fields__
+    chosen = {key: value for key, value in (SIZES | sizes).items() if key in fields}
+    model = tiny(family, 1, **chosen)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)
+    path = write_experts(tmp_path / "tiny.gguf", model, TOKENIZER, MERGES)
+    compare(served(path), model, LENGTHS, CLOSE)
 
 
 def compare(server, model, lengths, allowed=ALLOWED):

@@ -16,9 +16,10 @@ ARCHITECTURES = {
     "gpt_oss": gguf.MODEL_ARCH.GPT_OSS,
     "glm4_moe": gguf.MODEL_ARCH.GLM4_MOE,
     "granitemoe": gguf.MODEL_ARCH.GRANITE_MOE,
+    "granitemoeshared": gguf.MODEL_ARCH.GRANITE_MOE,
 }
 # llama.cpp's converter moves the rows of queries and keys of these families.
-_INTERLEAVED = ("mixtral", "granitemoe")
+_INTERLEAVED = ("mixtral", "granitemoe", "granitemoeshared")
 
 
 MERGES = (("t", "h"),)
@@ -28,7 +29,7 @@ ROUNDED = 0.05  # of bfloat16, and of inputs with eight bits; what is wrong is o
 SIZES = {
     **{"vocab_size": len(TOKENIZER), "hidden_size": 128, "intermediate_size": 64, "head_dim": 32, "sliding_window": 40},
     **{"moe_intermediate_size": 64, "shared_expert_intermediate_size": 96, "bos_token_id": BOS_ID},
-    **{"eos_token_id": EOS_ID, "pad_token_id": None, "num_hidden_layers": 2},
+    **{"shared_intermediate_size": 96, "eos_token_id": EOS_ID, "pad_token_id": None, "num_hidden_layers": 2},
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 8),
 }
 
@@ -86,8 +87,13 @@ def _parts(kind, name, tensor):
     if name.endswith("e_score_correction_bias"):
         yield name.replace("mlp.gate.e_score_correction_bias", "mlp.gate.e_score_correction.bias"), tensor
         return
+    if name.endswith("shared_mlp.input_linear.weight"):
+        for part, own in zip(("gate_proj", "up_proj"), tensor.chunk(2), strict=True):
+            yield name.replace("shared_mlp.input_linear", f"mlp.shared_expert.{part}"), own
+        return
     if ".experts." not in name:
-        yield name.replace(".router.weight", ".router.layer.weight") if kind == "granitemoe" else name, tensor
+        moved = name.replace("shared_mlp.output_linear", "mlp.shared_expert.down_proj")
+        yield moved.replace(".router.weight", ".router.layer.weight") if kind.startswith("granite") else name, tensor
         return
     module, _, part = name.rpartition(".")
     bias = part.endswith("_bias")
@@ -159,7 +165,9 @@ def _describe(writer, config, tokenizer, merges, metadata):
         writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
         writer.add_expert_weights_scale(config.routed_scaling_factor)
         writer.add_expert_weights_norm(config.norm_topk_prob)
-    if kind == "granitemoe":
+    if kind == "granitemoeshared":
+        writer.add_expert_shared_feed_forward_length(config.shared_intermediate_size)
+    if kind in ("granitemoe", "granitemoeshared"):
         writer.add_attention_scale(config.attention_multiplier)
         writer.add_embedding_scale(config.embedding_multiplier)
         writer.add_residual_scale(config.residual_multiplier)

@@ -31,14 +31,16 @@ READ = frozenset({*families.ARCHITECTURES, *experts_config.ARCHITECTURES})
 def architecture_of(header: GgufHeader) -> Architecture | None:
     """Return the family of a file, or None if it is not known here.
 
-    A file of "llama" is one of Mixtral if it says how many experts there are, and one of "olmo2" is one of OLMo 3 if
-    it says a window.
+    A file of "llama" is one of Mixtral if it says how many experts there are, one of "olmo2" is one of OLMo 3 if it
+    says a window, and one of "granitemoe" is another model if it says an MLP beside the experts.
     """
     experts = header.metadata.get(f"{header.architecture}.expert_count")
     if not experts and f"{header.architecture}.attention.sliding_window" in header.metadata:
         table = families.ARCHITECTURES | families.WITH_WINDOWS
         return table.get(header.architecture)
     table = experts_config.ARCHITECTURES if experts else families.ARCHITECTURES
+    if experts and f"{header.architecture}.expert_shared_feed_forward_length" in header.metadata:
+        table = table | experts_config.WITH_SHARED
     return table.get(header.architecture)
 
 
@@ -88,7 +90,8 @@ def forms_of(config: Mapping[str, Any]) -> Forms | None:
 
 def _architecture_by(config: Mapping[str, Any]) -> Architecture | None:
     dense = (*families.ARCHITECTURES.values(), *families.WITH_WINDOWS.values())
-    some = experts_config.ARCHITECTURES.values() if config.get("num_experts_per_tok") else dense
+    with_experts = (*experts_config.ARCHITECTURES.values(), *experts_config.WITH_SHARED.values())
+    some = with_experts if config.get("num_experts_per_tok") else dense
     return next((each for each in some if each.model_type == config["model_type"]), None)
 
 

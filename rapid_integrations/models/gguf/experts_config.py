@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rapid_integrations.models.gguf import gemma4, hybrids, mamba2, short_convolutions
+from rapid_integrations.models.gguf import gemma4, hybrids, mamba2, shared_mlp, short_convolutions
 from rapid_integrations.models.gguf.architecture import (
     GRANITE_FACTORS,
     HEAD_NORMS,
@@ -19,7 +19,9 @@ from rapid_integrations.models.gguf.architecture import (
     granite_factors,
     whole_heads,
 )
+from rapid_integrations.models.gguf.forms import count
 
+_SHARED_WIDTH = "expert_shared_feed_forward_length"
 _SIGMOID = 2  # of `expert_gating_func`
 _GATE = LLAMA | {"ffn_gate_inp": "mlp.gate"}
 _PLAIN = frozenset({"mlp.gate"})
@@ -103,6 +105,11 @@ def _granite(told: Told, tensors: Tensors) -> dict[str, Any] | None:
         "num_local_experts": told["expert_count"],
         "intermediate_size": told.get("expert_feed_forward_length", told["feed_forward_length"]),
     } | granite_factors(told)
+
+
+def _granite_shared(told: Told, tensors: Tensors) -> dict[str, Any] | None:
+    own = _granite(told, tensors)
+    return None if own is None else own | {"shared_intermediate_size": count(told, _SHARED_WIDTH)}
 
 
 def _qwen3_next(told: Told, tensors: Tensors) -> dict[str, Any]:
@@ -279,3 +286,18 @@ ARCHITECTURES = {
     "qwen35moe": _hybrid("Qwen3_5MoeForCausalLM", "qwen3_5_moe_text", _qwen35),
 }
 """By the names that GGUF gives them. A file of "llama" is one of Mixtral if it says how many experts there are."""
+
+WITH_SHARED = {
+    "granitemoe": Architecture(
+        "GraniteMoeSharedForCausalLM",
+        "granitemoeshared",
+        _granite_shared,
+        LLAMA | {"ffn_gate_inp": "block_sparse_moe.router"} | shared_mlp.BESIDE_EXPERTS,
+        plain=frozenset({"block_sparse_moe.router"}),
+        experts="block_sparse_moe.experts",
+        keys=GRANITE_FACTORS | {_SHARED_WIDTH},
+        interleaved=True,
+        forms=shared_mlp.FORMS,
+    ),
+}
+"""The same for files of which another model is meant if they say the width of an MLP beside the experts."""

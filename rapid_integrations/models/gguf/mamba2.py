@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rapid_integrations.models.gguf import shared_mlp
 from rapid_integrations.models.gguf.architecture import (
     ATTENTION,
     GRANITE_FACTORS,
@@ -37,15 +38,10 @@ from rapid_integrations.models.gguf.forms import (
 )
 from rapid_integrations.models.gguf.tensors import MappedTensors
 
-_MLP = {"gate": "shared_mlp.gate_proj", "up": "shared_mlp.up_proj", "down": "shared_mlp.output_linear"}
 _MIXERS = ATTENTION | NORMS_BEFORE | {"ssm_out": "mamba.out_proj"}
-NAMES = _MIXERS | {f"ffn_{part}": module for part, module in _MLP.items()}
+NAMES = _MIXERS | {f"ffn_{part}": module for part, module in shared_mlp.MLP.items()}
 """The modules of a layer without experts, by what files call them, but for those of `part_of_layer`."""
-WITH_EXPERTS = (
-    _MIXERS
-    | {f"ffn_{part}_shexp": module for part, module in _MLP.items()}
-    | {"ffn_gate_inp": "block_sparse_moe.router"}
-)
+WITH_EXPERTS = _MIXERS | shared_mlp.BESIDE_EXPERTS | {"ffn_gate_inp": "block_sparse_moe.router"}
 PLAIN = frozenset({"block_sparse_moe.router"})
 KEYS = GRANITE_FACTORS | {
     *("ssm.conv_kernel", "ssm.state_size", "ssm.group_count", "ssm.time_step_rank", "ssm.inner_size"),
@@ -121,11 +117,9 @@ def part_of_layer(
 
 def split(model: Any) -> None:
     """Put modules for the parts of matrices into a model on no device, in the place of those for whole matrices."""
+    shared_mlp.split(model)
     for layer in model.base_model.layers:
-        mlp, own = layer.shared_mlp, layer.mamba
-        mlp.gate_proj, mlp.up_proj = (like(mlp.input_linear, mlp.hidden_size) for _ in range(2))
-        del mlp.input_linear
-        if own is not None:
+        if (own := layer.mamba) is not None:
             own.in_proj_qkvz = like(own.in_proj, own.in_proj.out_features - own.num_heads)
             own.in_proj_dt = like(own.in_proj, own.num_heads)
             del own.in_proj
@@ -133,13 +127,11 @@ def split(model: Any) -> None:
 
 def whole(config: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
     """Return weights, all of them numbers, under transformers' names, and in its order."""
-    found = dict(weights)
+    found = shared_mlp.whole(config, weights)
     inner = config["mamba_n_heads"] * config["mamba_d_head"]
     keys = config["mamba_n_groups"] * config["mamba_d_state"]
     for index in range(config["num_hidden_layers"]):
         stem = f"model.layers.{index}."
-        if (parts := take(found, f"{stem}shared_mlp.", "gate_proj.weight", "up_proj.weight")) is not None:
-            found[f"{stem}shared_mlp.input_linear.weight"] = torch.cat(parts)
         if (parts := take(found, f"{stem}{_MAMBA}", "in_proj_qkvz.weight", "in_proj_dt.weight")) is not None:
             query, key, values, gates = torch.split(parts[0], [keys, keys, inner, inner])
             found[f"{stem}{_MAMBA}in_proj.weight"] = torch.cat([gates, values, key, query, parts[1]])

@@ -35,7 +35,10 @@ needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler
 
 OTHERS = {
     "glm4_moe": {"use_qk_norm": True, "routed_scaling_factor": 1.5},
-    "granitemoe": {"attention_multiplier": 0.1, "embedding_multiplier": 2.0, "logits_scaling": 4.0},
+    **dict.fromkeys(
+        ("granitemoe", "granitemoeshared"),
+        {"attention_multiplier": 0.1, "embedding_multiplier": 2.0, "logits_scaling": 4.0},
+    ),
     "qwen3_moe": {"norm_topk_prob": True},
     "qwen2_moe": {"use_sliding_window": False, "max_window_layers": 2, "sliding_window": None},
     "mixtral": {"sliding_window": None},
