@@ -26,6 +26,7 @@ from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import BlockTable, StoredBlocks
 from rapid_integrations.models.description import Decoder, NotDescribedError
 from rapid_integrations.models.families import describe
+from rapid_integrations.models.rows_when_read import TableWhenRead
 from rapid_integrations.models.skeleton import SkeletonLinear, SkeletonTable
 from rapid_integrations.models.stored_model import parameters_of
 
@@ -135,8 +136,10 @@ def _module(kind: str, weights: Mapping[str, Any], dtypes: Mapping[str, tuple[st
     own = {name: _in(weight, _DTYPES[dtypes[name][0]]) for name, weight in weights.items()}
     if kind == "linear":
         return SkeletonLinear(own["weight"], own.get("bias"))
-    if kind == "table":
+    if kind in ("table", "table when read"):
         table = own["weight"]
+        if kind != "table":
+            return TableWhenRead(table)
         return BlockTable(table) if isinstance(table, StoredBlocks) else SkeletonTable(table)
     module = nn.Module()
     for name, weight in own.items():
@@ -223,6 +226,8 @@ def _structure_of(
 def _kind(module: nn.Module) -> str:
     if isinstance(module, (nn.Linear, SkeletonLinear)):
         return "linear"
+    if isinstance(module, TableWhenRead):
+        return "table when read"
     return "table" if isinstance(module, (nn.Embedding, BlockTable, SkeletonTable)) else "part"
 
 
