@@ -16,6 +16,7 @@ from rapid_integrations.kernels.cpu import MAX_ROWS
 from rapid_integrations.models.causal_lm import PartOfLM, cache_variant
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
+from rapid_integrations.models.kept_model import KeptModel
 from rapid_integrations.models.not_a_number import nan_taught
 from rapid_integrations.models.part_of_model import Parts
 from rapid_integrations.models.skeleton import Skeleton
@@ -23,7 +24,7 @@ from rapid_integrations.models.sparse_attention import sparse_prefill_taught
 
 
 class DecoderLM(SharedResource):
-    """Runs a `Skeleton`, whose matrices it takes over. `quick_start` says when that is allowed.
+    """Runs a `Skeleton` or `KeptModel`, whose matrices it takes over. `quick_start` says when that is allowed.
 
     Args:
         skeleton: the weights and numbers.
@@ -37,7 +38,7 @@ class DecoderLM(SharedResource):
     """
 
     def __init__(
-        self, skeleton: Skeleton, name: str, folder: Path, longest: int, quantization: Quantization | None
+        self, skeleton: Skeleton | KeptModel, name: str, folder: Path, longest: int, quantization: Quantization | None
     ) -> None:
         self.name = name
         self.context_window = longest
@@ -94,8 +95,8 @@ class DecoderLM(SharedResource):
 
     @property
     def has_parts(self) -> bool:
-        """Whether layers may be left out: any may."""
-        return True
+        """Whether layers may be left out."""
+        return self._fused.has_parts
 
     def part(self, skipped: frozenset[int] = frozenset()) -> PartOfLM:
         """Return the model without some layers; see `HasParts`."""

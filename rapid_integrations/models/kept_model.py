@@ -95,8 +95,9 @@ class KeptModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype to compute in."""
-        return torch.bfloat16
+        """The dtype to compute in; that of a table in blocks is bfloat16."""
+        dtype: torch.dtype = self.described.embedding.weight.dtype
+        return dtype
 
     @property
     def device(self) -> torch.device:
@@ -157,31 +158,38 @@ def _in(weight: Any, dtype: torch.dtype) -> Any:
     return nn.Parameter(weight.to(dtype), requires_grad=False) if isinstance(weight, Tensor) else weight
 
 
-def keep(folder: Path, model: nn.Module, weights: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+def keep(folder: Path, model: nn.Module, weights: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     """Write a model's description, unless it cannot be written, or would not be read back as it is.
+
+    An older one is removed in any case.
 
     Args:
         folder: of the model's files; it may be one that cannot be written.
         model: transformers', before its weights are taken over.
         weights: as in `KeptModel`; `model` has them.
         config: as in `KeptModel`.
+
+    Returns:
+        Whether it is there.
     """
     from safetensors.torch import save_file
 
     described, numbers = describe(model), dict[str, Tensor]()
     try:
+        (folder / STRUCTURE).unlink(missing_ok=True)
         structure = json.loads(json.dumps(_structure_of(model, described, weights, numbers)))
         read = KeptModel(structure, numbers, weights, config)
         again = dict[str, Tensor]()
         # Written once more, it has to be the same, and so have to be the numbers and weights that it names.
         if _structure_of(read, read.described, weights, again) != structure or not _equal(numbers, again):
-            return
+            return False
         if not _equal(dict(model.named_parameters()), dict(read.named_parameters())):
-            return
+            return False
         save_file(numbers, folder / NUMBERS)
         (folder / STRUCTURE).write_text(json.dumps(structure))
     except (NotDescribedError, KeyError, ValueError, TypeError, AttributeError, OSError):
-        return
+        return False
+    return True
 
 
 def kept_model(folder: Path, weights: Mapping[str, Any], config: Mapping[str, Any]) -> KeptModel | None:

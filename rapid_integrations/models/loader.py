@@ -45,11 +45,12 @@ from rapid_integrations.models.model_class import class_for, refuse_unknown_fami
 from rapid_integrations.models.other_parts import reads_no_text
 from rapid_integrations.models.panics import is_panic
 from rapid_integrations.models.placement import depends_on_kernels, device_of, dtype_of, pytorch_has_bfloat16
-from rapid_integrations.models.quick_start import QuickModel, quick_model
+from rapid_integrations.models.quick_start import QuickModel, keep_description, quick_model
 from rapid_integrations.models.safetensors_files import INDEX, SINGLE, named, read_weights
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer, check_tokenizer_files
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.models.weights import require_all_weights
+from rapid_integrations.packaged.checked import remember
 from rapid_integrations.progress import OnProgress, ignore_progress
 
 if TYPE_CHECKING:
@@ -195,11 +196,16 @@ def _load(
         if quick and path:
             fresh = _quick_model(path, model.dtype, device_of(device), quantization, on_progress, unchecked=True)
         equal = fresh is not None and fresh.equals(model, tokenizer)  # before the weights are taken over
+        key = None
+        if quick and path and fresh is None and (folder := _plain_folder(path, model.dtype)) is not None:
+            key = keep_description(folder, model, tokenizer, device_of(device), quantization)
         loaded = wrap(
             model, tokenizer, name=str(name), take_over=True, quantization=quantization, on_progress=on_progress
         )
         if fresh is not None and equal:
             fresh.remember()
+        elif key is not None:
+            remember(key)
         return loaded
 
 

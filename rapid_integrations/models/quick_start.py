@@ -2,8 +2,9 @@
 
 The first start of a model loads it through transformers and compares it with its own eager forward pass, which takes
 seconds to import. It also builds the model from its files with `Skeleton` and `QuickTokenizer`, and compares every
-weight and setting. If nothing differs, that is remembered (`packaged.checked`) under a digest of all that the result
-depends on: the content of the model's files, the arguments, this package's code, the kernels and the versions of the
+weight and setting. Of a family without a `Skeleton` it keeps the description (`kept_model`), and compares that. If
+nothing differs, that is remembered (`packaged.checked`) under a digest of all that the result depends on: the content
+of the model's files, the arguments, this package's code, the kernels and the versions of the
 libraries. Later starts compute it again, and skip transformers if it is known. So any change repeats the checks.
 """
 
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 import rapid_integrations
-from rapid_integrations.config import Quantization
+from rapid_integrations.config import Quantization, home
 from rapid_integrations.kernels.cpu import native_library, native_variant, why_not_native
 from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.description import settings_of
@@ -32,12 +33,13 @@ from rapid_integrations.models.end_tokens import end_token_ids
 from rapid_integrations.models.families import describe
 from rapid_integrations.models.fingerprint import digest_weights
 from rapid_integrations.models.fused_decoder import FusedDecoder
+from rapid_integrations.models.kept_model import KeptModel, keep, kept_model
 from rapid_integrations.models.positions import positions_of
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.skeleton import Skeleton, mapped_weights, shape_of
 from rapid_integrations.models.template_names import names_of
 from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.packaged.checked import is_checked, remember
+from rapid_integrations.packaged.checked import is_checked, key_of, remember
 
 SWITCH = "RAPID_QUICK_START"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "jinja2")
@@ -71,7 +73,7 @@ class QuickModel:
     folder: Path
     key: str
     dtype: torch.dtype
-    skeleton: Skeleton
+    skeleton: Skeleton | KeptModel
     tokenizer: QuickTokenizer
     ends: frozenset[int]
 
@@ -82,7 +84,8 @@ class QuickModel:
     def loaded(self, name: str, quantization: Quantization | None) -> tuple[DecoderLM, Vocabulary]:
         """Return the model and its vocabulary. The skeleton's weights are taken over."""
         vocabulary = Vocabulary(self.tokenizer, self.ends)
-        self.skeleton.to(self.dtype)
+        if isinstance(self.skeleton, Skeleton):  # the other one has its weights in the model's dtypes
+            self.skeleton.to(self.dtype)
         lm = DecoderLM(self.skeleton, name, self.folder, self.skeleton.config.max_position_embeddings, quantization)
         return lm, vocabulary
 
@@ -92,7 +95,8 @@ class QuickModel:
         Call it before the weights of `model` are taken over.
         """
         return (
-            FusedDecoder.serves(model)
+            isinstance(self.skeleton, Skeleton)
+            and FusedDecoder.serves(model)
             and settings_of(describe(model)) == settings_of(describe(self.skeleton))
             and positions_of(model) == self.skeleton.config.max_position_embeddings
             and model.dtype == self.dtype
@@ -126,17 +130,66 @@ def quick_model(
     if device.type != "cpu" or os.environ.get(SWITCH) == "0":
         return None
     try:
-        found = shape_of(json.loads((folder / "config.json").read_text()))
-        if found is None:
+        config = json.loads((folder / "config.json").read_text())
+        found = shape_of(config)
+        kept = _kept_in(folder, dtype, quantization)
+        if found is None and (unchecked or not kept.is_dir()):  # to read all weights for the key takes a while
             return None
         weights = mapped_weights(folder)
         key = _key(folder, weights, dtype, quantization)
         if not unchecked and not is_checked(key):
             return None
-        skeleton, tokenizer = Skeleton(found[0], weights, tied=found[1]), QuickTokenizer(folder)
+        skeleton: Skeleton | KeptModel | None
+        skeleton = kept_model(kept, weights, config) if found is None else Skeleton(found[0], weights, tied=found[1])
+        if skeleton is None:
+            return None
+        tokenizer = QuickTokenizer(folder)
         return QuickModel(folder, key, dtype, skeleton, tokenizer, ends_of(folder, skeleton, tokenizer))
     except Exception:  # a file may be damaged in any way; the usual way of loading says what is wrong
         return None
+
+
+def keep_description(
+    folder: Path, model: Any, tokenizer: Any, device: torch.device, quantization: Quantization | None
+) -> str | None:
+    """Keep the description of a model that transformers has loaded, for later starts, if it has no `Skeleton`.
+
+    Args:
+        folder: the model's files.
+        model: before its weights are taken over.
+        tokenizer: transformers'.
+        device: only a processor is served.
+        quantization: that the model is going to have.
+
+    Returns:
+        The key to remember when the model has been compared with transformers' own; None: nothing is kept.
+    """
+    if device.type != "cpu" or os.environ.get(SWITCH) == "0" or not FusedDecoder.serves(model):
+        return None
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        described = describe(model)
+        quick = QuickTokenizer(folder)
+        if (
+            shape_of(config) is not None
+            or described.recurrences  # a `DecoderLM` keeps no states
+            or any(config.get(key) for key in ("auto_map", "quantization_config"))
+            or positions_of(model) != config["max_position_embeddings"]
+            or not same_tokenizer(tokenizer, quick)
+            or ends_of(folder, model, quick) != end_token_ids(model, tokenizer, _renderer(tokenizer))
+        ):
+            return None
+        weights, kept = mapped_weights(folder), _kept_in(folder, model.dtype, quantization)
+        kept.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return _key(folder, weights, model.dtype, quantization) if keep(kept, model, weights, config) else None
+    except Exception:  # whatever is wrong, the model has been loaded, and the next start loads it in the same way
+        return None
+
+
+def _kept_in(folder: Path, dtype: torch.dtype, quantization: Quantization | None) -> Path:
+    """Return where a folder's description is kept. What is there counts only under a key that was remembered."""
+    place = key_of(str(folder.resolve()), dtype, quantization, _code())
+    return home() / "descriptions" / f"{folder.name}-{place[:16]}"
 
 
 def _key(folder: Path, weights: dict[str, Tensor], dtype: torch.dtype, quantization: Quantization | None) -> str:
@@ -183,7 +236,7 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def ends_of(folder: Path, skeleton: Skeleton, tokenizer: QuickTokenizer) -> frozenset[int]:
+def ends_of(folder: Path, skeleton: Any, tokenizer: QuickTokenizer) -> frozenset[int]:
     """Do what `end_token_ids` does for a transformers model."""
     said = {}
     for name in ("config", "generation_config"):

@@ -118,11 +118,6 @@ class StoredLM(DecoderLM):
         """Whether several continuations may be read at once: a recurrent state follows one."""
         return not self.state_bytes
 
-    @property
-    def has_parts(self) -> bool:
-        """Whether layers may be left out."""
-        return self._fused.has_parts
-
     def transformers_copy(self, dtype: torch.dtype) -> Any:
         """Return the model as transformers runs it, with dequantised weights: in float32 exactly those of the file."""
         return transformers_model(self._config, self.model, dtype)
