@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 
-from langchain_rapid.template_capture import TEMPLATES, Captured
+from langchain_rapid.template_capture import TEMPLATES, Call, Captured
 from rapid_integrations.adapters.verbatim import verbatim_spans
 from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt import Prompt
+from rapid_integrations.prompt.conversation import INSTRUCTING
 from rapid_integrations.prompt.segmentation import MIN_CONTEXT_CHARACTERS
+from rapid_integrations.prompt.tasks import ends_asking, question_in, wants_all_of_it
 
 CONTEXT = "rapid_context"  # an argument of a call, and a key in a message's `additional_kwargs`
 QUERY = "rapid_query"
@@ -76,11 +78,14 @@ def annotated_text(text: str, call: Parts, templates: bool, run: UUID | None) ->
             return Prompt.without_context(text)
         return Prompt(text=text, context_spans=_required_spans(text, call.contexts), query=call.query)
     captured = TEMPLATES.of(text, run) if templates else None
-    if captured is not None and not captured.context_spans:
-        return Prompt.without_context(text)
-    if captured is not None and _leaves_a_question([text], captured, call.query):
+    if captured is not None:
         query = call.query or captured.query
-        return Prompt(text=text, context_spans=captured.context_spans, query=query, segmentation=captured.segmentation)
+        match _use_of(captured, [captured.around(text)], call.query):
+            case "empty" | "nothing":
+                return Prompt.without_context(text, call.query)
+            case "context":
+                spans, how = captured.context_spans, captured.segmentation
+                return Prompt(text=text, context_spans=spans, query=query, segmentation=how)
     return text if call.query is None else Prompt(text=text, query=call.query)
 
 
@@ -100,11 +105,11 @@ def annotated_messages(
         PromptError: no message contains the call's context.
     """
     texts = [message["content"] for message in given]
+    query = call.query or next((p.query for p in (Parts.of(m.additional_kwargs) for m in messages) if p.query), None)
     prompts = _of_call(texts, call) or _of_messages(messages, texts)
     results = sum(len(text) for text, message in zip(texts, given, strict=True) if message["role"] == "tool")
     if not prompts and templates and results < MIN_CONTEXT_CHARACTERS:  # the engine takes longer results as context
-        prompts = _of_templates(given, texts, run)
-    query = call.query or next((p.query for p in (Parts.of(m.additional_kwargs) for m in messages) if p.query), None)
+        prompts = _of_templates(given, texts, run, query)
     if query is not None:
         last = max(prompts, default=_last_human(given))
         prompts[last] = prompts.get(last, Prompt(text=texts[last])).model_copy(update={"query": query})
@@ -135,33 +140,60 @@ def _of_messages(messages: Sequence[BaseMessage], texts: Sequence[str]) -> dict[
     return prompts
 
 
-def _of_templates(given: Sequence[dict[str, Any]], texts: Sequence[str], run: UUID | None) -> dict[int, Prompt]:
-    whole = "\n".join(texts)
-    found = {i: captured for i, text in enumerate(texts) if (captured := TEMPLATES.of(text, run, whole)) is not None}
+def _of_templates(
+    given: Sequence[dict[str, Any]], texts: Sequence[str], run: UUID | None, asked: str | None
+) -> dict[int, Prompt]:
+    told = [i for i, message in enumerate(given) if message["role"] in INSTRUCTING]
+    call = Call(tuple(texts), tuple(texts[i] for i in told))
+    found = {i: captured for i, text in enumerate(texts) if (captured := TEMPLATES.of(text, run, call)) is not None}
+    own = [found[i].around(text) if i in found else text for i, text in enumerate(texts)]  # not from the contexts
     last = _last_human(given)
     prompts = {}
     for i, captured in found.items():
-        if not captured.context_spans:
+        # The question of an earlier turn must not be used. (LangChain's refine asks first, with the context last.)
+        this_turn = captured.query is not None and (i >= last or captured.query in texts[last])
+        use = _use_of(captured, [own[each] for each in {*told, *_turn(given, last), i}], asked)
+        if use == "nothing":
+            return {each: Prompt.without_context(text) for each, text in enumerate(texts)}
+        if use == "empty":
             prompts[i] = Prompt.without_context(texts[i])
-        elif _leaves_a_question([*texts[:i], *texts[i + 1 :], texts[i]], captured, None):
-            # The question of an earlier turn must not be used. (LangChain's refine asks first, with the context last.)
-            this_turn = captured.query is not None and (i >= last or captured.query in texts[last])
+        elif use == "context":
             query = captured.query if this_turn else None
-            spans = captured.context_spans
-            how = captured.segmentation
+            spans, how = captured.context_spans, captured.segmentation
             prompts[i] = Prompt(text=texts[i], context_spans=spans, query=query, segmentation=how)
     return prompts
 
 
-def _leaves_a_question(texts: Sequence[str], captured: Captured, query: str | None) -> bool:
-    """Whether there is any text besides the context, which is in the last of `texts`."""
-    if query or captured.query:
-        return True
-    rest, position = "", 0
-    for start, end in captured.context_spans:
-        rest += texts[-1][position:start]
-        position = end
-    return bool("".join([*texts[:-1], rest, texts[-1][position:]]).strip())
+def _turn(given: Sequence[dict[str, Any]], last: int) -> range:
+    """Return the indices of the human messages that end with the last one, without another one between them."""
+    first = next((i for i in range(last, 0, -1) if given[i - 1]["role"] != "user"), 0)
+    return range(first, last + 1)
+
+
+def _use_of(
+    captured: Captured, own: Sequence[str], asked: str | None
+) -> Literal["context", "empty", "nothing", "detect"]:
+    """Return what to do with what a template's variables say.
+
+    Args:
+        captured: the contexts and the question, as far as there is one.
+        own: the texts that instruct and ask, without the contexts.
+        asked: a question that was given with the call.
+
+    Returns:
+        "context": search the contexts. "empty": nothing was retrieved. "nothing": all of the contexts is needed, as for
+        a translation. "detect": the variables say nothing certain, so the text is looked at like any other.
+    """
+    if not captured.context_spans:
+        return "empty"
+    if asked or captured.asked or (captured.query and ends_asking(captured.query)):
+        return "context"
+    if any(wants_all_of_it(text) for text in own):
+        return "nothing"
+    if captured.named:
+        return "context" if captured.query or any(text.strip() for text in own) else "detect"
+    # A long value without such a name may be what is asked: a chatbot's {msg}, a mail that is to be answered.
+    return "context" if captured.query or any(question_in(text) for text in own) else "detect"
 
 
 def _text_of_item(item: Any) -> str:

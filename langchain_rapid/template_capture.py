@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -40,12 +41,72 @@ class Captured:
     Attributes:
         context_spans: empty if the template has a variable for context, but nothing was retrieved.
         query: the question; None if no variable is a question.
+        named: whether the contexts' names or types say that they are contexts.
+        asked: whether the question's name says that it is one.
         segmentation: how the spans were found, "template" or "chain".
     """
 
     context_spans: tuple[Span, ...]
     query: str | None
+    named: bool = True
+    asked: bool = False
     segmentation: str = "template"
+
+    def around(self, text: str) -> str:
+        """Return what stands in `text` around the contexts."""
+        edges = [0, *(edge for span in self.context_spans for edge in span), len(text)]
+        return "\n".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+
+
+@dataclass(frozen=True)
+class Call:
+    """The texts of a model call, as far as they tell whether it is the one that a template was rendered for.
+
+    Attributes:
+        texts: those of all messages, of which any may contain the question.
+        instructions: those of the messages that instruct.
+    """
+
+    texts: tuple[str, ...]
+    instructions: tuple[str, ...] = ()
+
+    @cached_property
+    def keys(self) -> frozenset[bytes]:
+        """The keys of its texts."""
+        return frozenset(_key(text) for text in self.texts if text.strip())
+
+    @cached_property
+    def instructing(self) -> frozenset[bytes]:
+        """The keys of its instructions."""
+        return frozenset(_key(text) for text in self.instructions if text.strip())
+
+    @property
+    def whole(self) -> str:
+        """All texts as one."""
+        return "\n".join(self.texts)
+
+
+@dataclass(frozen=True)
+class _Rendering:
+    """What was captured for a text, and the keys of all messages that were rendered with it."""
+
+    captured: Captured
+    messages: frozenset[bytes]
+    complete: bool  # whether the text itself holds the question
+
+    def fits(self, call: Call, same_run: bool) -> bool:
+        """Whether a call is about this rendering, rather than about another one with the same text in it.
+
+        Without the question, a text says only together with the others what it is for. A chain may leave out messages
+        or add some, but if a call has other instructions, it is another one.
+        """
+        if self.complete:
+            return True
+        missing, foreign = bool(self.messages - call.keys), bool(call.instructing - self.messages)
+        return not (missing and foreign) if same_run else not (missing or foreign)
+
+
+_Key = tuple[UUID | None, frozenset[bytes]]  # the run of a rendering, and its messages
 
 
 @dataclass(frozen=True)
@@ -69,7 +130,7 @@ class TemplateCapture(BaseCallbackHandler):
         self._lock = threading.Lock()
         self._pending: OrderedDict[UUID, tuple[Mapping[str, Any], UUID | None]] = OrderedDict()
         self._running: OrderedDict[UUID, _Run] = OrderedDict()
-        self._by_text: OrderedDict[bytes, OrderedDict[UUID | None, Captured]] = OrderedDict()
+        self._by_text: OrderedDict[bytes, OrderedDict[_Key, _Rendering]] = OrderedDict()
 
     @property
     def ignore_chain(self) -> bool:
@@ -115,22 +176,25 @@ class TemplateCapture(BaseCallbackHandler):
             self._running.pop(run_id, None)
             self._pending.pop(run_id, None)
 
-    def of(self, text: str, run: UUID | None, whole: str | None = None) -> Captured | None:
+    def of(self, text: str, run: UUID | None, call: Call | None = None) -> Captured | None:
         """Return what was captured for a prompt or for one of its messages.
 
         Args:
             text: the text as the model receives it.
             run: the run that the model call is part of; None if unknown.
-            whole: the texts of all messages, of which any may contain the question. With None, `text` is the whole.
+            call: the call that the text is a message of. With None, `text` is the whole.
         """
+        call = call or Call((text,))
         with self._lock:
-            if runs := self._by_text.get(_key(text)):
-                return runs.get(run) or next(reversed(runs.values()))
+            known = self._by_text.get(_key(text))
+            fitting = [(of, each) for (of, _), each in (known or {}).items() if each.fits(call, of == run)]
+            if fitting:
+                return next((each for of, each in reversed(fitting) if of == run), fitting[-1][1]).captured
             around = list(self._around(run))
         for inputs in around:
-            roles = roles_of(inputs, whole or text, by_name_only=True)
+            roles = roles_of(inputs, call.whole, by_name_only=True)
             if roles is not None and (spans := verbatim_spans(text, roles.contexts, repeated=True)):
-                return Captured(spans, roles.query, "chain")
+                return Captured(spans, roles.query, roles.named, roles.asked, "chain")
         return None
 
     def _around(self, run: UUID | None) -> Iterator[Mapping[str, Any]]:
@@ -149,12 +213,16 @@ class TemplateCapture(BaseCallbackHandler):
         if roles is None:
             return
         # A chat model receives separate messages, a plain LLM receives all of them as one text.
-        for text in {whole, *_contents(rendered)}:
+        contents = {text for text in _contents(rendered) if text.strip()}
+        messages = frozenset(_key(text) for text in contents)
+        for text in {whole, *contents}:
             if (captured := _captured(text, roles)) is not None:
+                of = messages if text in contents else frozenset((_key(text),))
+                kept = _Rendering(captured, of, captured.query is not None and captured.query in captured.around(text))
                 with self._lock:
-                    runs = self._by_text.setdefault(_key(text), OrderedDict())
-                    _put(runs, run, captured, _RUNS_OF_ONE_TEXT)
-                    _put(self._by_text, _key(text), runs, self._texts)
+                    renderings = self._by_text.setdefault(_key(text), OrderedDict())
+                    _put(renderings, (run, of), kept, _RUNS_OF_ONE_TEXT)
+                    _put(self._by_text, _key(text), renderings, self._texts)
 
 
 TEMPLATES = TemplateCapture()
@@ -257,7 +325,7 @@ def _contents(rendered: PromptValue) -> Iterator[str]:
 
 def _captured(text: str, roles: Roles) -> Captured | None:
     if spans := verbatim_spans(text, roles.contexts, repeated=True):
-        return Captured(spans, roles.query)
+        return Captured(spans, roles.query, roles.named, roles.asked)
     if roles.contexts or len(text) < MIN_CONTEXT_CHARACTERS:
         return None
     return Captured((), roles.query)  # nothing was retrieved; a long instruction must not be taken for context

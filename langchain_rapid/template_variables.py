@@ -11,6 +11,7 @@ from langchain_core.messages import BaseMessage
 
 from langchain_rapid.messages import text_of
 from rapid_integrations.adapters.variable_names import INSTRUCTIONS, words_of
+from rapid_integrations.prompt.tasks import ends_asking
 
 _CONTEXT = frozenset(
     "context contexts document documents doc docs passage passages chunk chunks snippet snippets excerpt excerpts "
@@ -22,6 +23,8 @@ _HISTORY = frozenset(
 _QUERY = ("question", "input", "query", "query_str", "user_question", "user_input", "user_query")
 # Words for facts about a context, which are not the context itself: "document_title", "context_length".
 _ABOUT = frozenset("name names title titles type kind id ids count number length size language format".split())
+# How an answer is to be written. Nothing can be searched for with it.
+_MANNER = frozenset("language lang locale tone format length size limit count number words level audience".split())
 # An answer that a chain refines is neither context nor question.
 _ANSWER = frozenset("answer answers existing previous draft".split())
 
@@ -39,10 +42,14 @@ class Roles:
     Attributes:
         contexts: texts to search for in the prompt. Empty if there is a variable for context, but it has no text.
         query: the question; None if no variable is a question.
+        named: whether the contexts' names or types say so; if not, they are the longest values.
+        asked: whether the question's name says so; if not, it is the only other value.
     """
 
     contexts: tuple[str, ...]
     query: str | None
+    named: bool = True
+    asked: bool = False
 
 
 def roles_of(values: Values, prompt: str, *, by_name_only: bool = False) -> Roles | None:
@@ -57,6 +64,7 @@ def roles_of(values: Values, prompt: str, *, by_name_only: bool = False) -> Role
         The roles; None if no variable is a context.
     """
     named = [name for name, value in values.items() if is_context(name, value)]
+    by_name = bool(named)
     contexts = [text for name in named for text in _texts(values[name], prompt)]
     if not any(text.strip() for text in contexts):
         contexts = []
@@ -67,7 +75,10 @@ def roles_of(values: Values, prompt: str, *, by_name_only: bool = False) -> Role
                 return None
     elif not any(text.strip() and text.strip() in prompt for text in contexts):
         return None  # the chain changed the text, so its place is unknown
-    return Roles(tuple(contexts), _query(values, {*named}, prompt))
+    query, asked = _query(values, {*named}, prompt)
+    if query is not None and not (by_name or asked or _may_ask(query)):
+        query = None
+    return Roles(tuple(contexts), query, by_name, asked)
 
 
 def is_context(name: str, value: Any) -> bool:
@@ -94,7 +105,8 @@ def _may_be_long_context(name: str, value: Any) -> bool:
     return not (words & (_HISTORY | INSTRUCTIONS | _ANSWER) or name.lower() in _QUERY or _are_messages(value))
 
 
-def _query(values: Values, contexts: set[str], prompt: str) -> str | None:
+def _query(values: Values, contexts: set[str], prompt: str) -> tuple[str | None, bool]:
+    """Return the question, and whether its name says so."""
     asked = {
         name: value.strip()
         for name, value in values.items()
@@ -104,9 +116,14 @@ def _query(values: Values, contexts: set[str], prompt: str) -> str | None:
     for name in _QUERY:
         for given, value in standing.items():
             if given.lower() == name:
-                return value[:_LONGEST_QUERY]
-    rest = [value for name, value in standing.items() if not words_of(name) & INSTRUCTIONS]
-    return rest[0][:_LONGEST_QUERY] if len(rest) == 1 else None
+                return value[:_LONGEST_QUERY], True
+    rest = [value for name, value in standing.items() if not words_of(name) & (INSTRUCTIONS | _MANNER)]
+    return (rest[0][:_LONGEST_QUERY] if len(rest) == 1 else None), False
+
+
+def _may_ask(value: str) -> bool:
+    """Whether a value could be a question, which is longer than a name."""
+    return len(value.split()) >= 3 or ends_asking(value)
 
 
 def _texts(value: Any, prompt: str) -> list[str]:

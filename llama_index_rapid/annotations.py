@@ -17,9 +17,10 @@ from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
 
 from llama_index_rapid.template_rendering import locate_documents
-from llama_index_rapid.template_variables import Roles, roles_of
+from llama_index_rapid.template_variables import Roles, is_asked_by_name, is_given, roles_of
 from rapid_integrations.prompt import Prompt
 from rapid_integrations.prompt.segmentation import MAX_QUERY_CHARACTERS, MIN_CONTEXT_CHARACTERS, Span
+from rapid_integrations.prompt.tasks import ends_asking, question_in, wants_all_of_it
 
 ANNOTATION = "rapid"  # key in ChatMessage.additional_kwargs
 TEMPLATE = "template"  # the name of this way to find the parts of a prompt
@@ -83,6 +84,11 @@ def parts_of(filled: Filled, texts: Sequence[str], render: Callable[[Mapping[str
     query = None if roles.question is None else str(filled.values[roles.question]).strip() or None
     if roles.documents:
         found = locate_documents(texts, roles.documents, filled.values, render)
+        if not is_asked_by_name(roles) and (query is None or not ends_asking(query)):
+            if is_given(filled.template, roles) and wants_all_of_it(found.own):
+                return [Parts(known=True) for _ in texts]  # a translation, for instance, leaves nothing out
+            if query is None and not roles.documents_by_name and not question_in(found.own):
+                return [Parts() for _ in texts]  # a mail, or what a user says to a chatbot: it may itself be what asks
         if any(found.spans) and (query := query or _as_question(found.own)):
             return [Parts(spans, query, known=True) for spans in found.spans]
     # In the template of a selector, a judge or a query writer, nothing is compressed, even if a part looks like a

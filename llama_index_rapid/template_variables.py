@@ -15,6 +15,7 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.default_prompts import HYDE_TMPL
+from llama_index.core.prompts.prompt_type import PromptType
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
 from rapid_integrations.adapters.variable_names import INSTRUCTIONS, words_of
@@ -26,6 +27,8 @@ DOCUMENTS = frozenset(
     "kg_response_str json_path_value query_engine_response_str retrieved_context retrieved_documents retrieved_chunks "
     "search_results".split()
 )
+# Documents that are given to work on. The other names are those of what a retriever found.
+_GIVEN = frozenset("text texts document document_text article transcript content".split())
 QUESTIONS = (
     "query_str",
     "query",
@@ -64,11 +67,13 @@ class Roles:
         documents: names of the variables with the documents.
         question: name of the variable with the question; None without one.
         whole: names of the variables that both models read whole.
+        documents_by_name: whether the documents' names say that they are documents; if not, it is the only long value.
     """
 
     documents: tuple[str, ...] = ()
     question: str | None = None
     whole: tuple[str, ...] = ()
+    documents_by_name: bool = True
 
 
 def roles_of(template: BasePromptTemplate, values: Mapping[str, Any]) -> Roles:
@@ -89,13 +94,26 @@ def roles_of(template: BasePromptTemplate, values: Mapping[str, Any]) -> Roles:
         for name, value in given.items()
         if name not in DOCUMENTS and not _is_read_whole(name) and name not in QUESTIONS and isinstance(value, str)
     }
+    by_name = bool(documents)
     if not documents:
         long = [name for name, value in unknown.items() if len(value) >= MIN_CONTEXT_CHARACTERS]
         documents = long if len(long) == 1 else []
     if question is None and documents:
         asking = [name for name, value in unknown.items() if name not in documents and _may_ask(value)]
         question = asking[0] if len(asking) == 1 else None
-    return Roles(tuple(documents), question, tuple(name for name in shown if _is_read_whole(name)))
+    return Roles(tuple(documents), question, tuple(name for name in shown if _is_read_whole(name)), by_name)
+
+
+def is_asked_by_name(roles: Roles) -> bool:
+    """Whether a variable's name says that it is the question."""
+    return roles.question in QUESTIONS
+
+
+def is_given(template: BasePromptTemplate, roles: Roles) -> bool:
+    """Whether the documents are given to work on, rather than found by a retriever or cut by LlamaIndex's indices."""
+    if getattr(template.metadata.get("prompt_type"), "value", PromptType.CUSTOM) != PromptType.CUSTOM:
+        return False
+    return not roles.documents_by_name or all(name in _GIVEN for name in roles.documents)
 
 
 def _is_read_whole(name: str) -> bool:

@@ -9,6 +9,7 @@ from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt import segmentation
 from rapid_integrations.prompt.prompt import Message, Prompt
 from rapid_integrations.prompt.segmentation import MIN_CONTEXT_CHARACTERS, Segmentation
+from rapid_integrations.prompt.tasks import question_in, says_nothing, wants_all_of_it
 
 HUMAN = ("user", "human")
 INSTRUCTING = ("system", "developer")
@@ -56,9 +57,11 @@ def segment_message(message: Message, content: str | Prompt, asked_elsewhere: bo
 
 
 def _last_paragraph_outside(prompt: Prompt) -> str:
-    start = prompt.context_spans[-1][1]
-    outside = prompt.text[start:] if prompt.text[start:].strip() else prompt.text[: prompt.context_spans[0][0]]
-    return segmentation.question_of(outside)
+    behind = prompt.text[prompt.context_spans[-1][1] :]
+    before = prompt.text[: prompt.context_spans[0][0]]
+    if not behind.strip() or (says_nothing(behind) and not says_nothing(before)):
+        return segmentation.question_of(before)
+    return segmentation.question_of(behind)
 
 
 def require_query(query: str) -> None:
@@ -109,7 +112,11 @@ def query_of_messages(
     segmentations: Sequence[Segmentation],
     holders: Sequence[int],
 ) -> str:
-    """Return the given question, or else the last human turn without any context in it."""
+    """Return the given question, or else the last human turn without any context in it.
+
+    If that turn is all context, or only names it, the question is what the messages before it ask. It is "" if they ask
+    nothing that could be searched for.
+    """
     for content in reversed(contents):
         if isinstance(content, Prompt) and content.query is not None:
             return content.query
@@ -117,7 +124,39 @@ def query_of_messages(
     humans = [i for i, message in enumerate(messages) if message["role"] in HUMAN and texts[i].strip()]
     if humans and humans[-1] not in holders:
         return segmentation.question_of(texts[humans[-1]])
-    return segmentations[humans[-1] if humans else holders[-1]].query
+    last = humans[-1] if humans else holders[-1]
+    alone = not says_anything([*contents[:last], *contents[last + 1 :]])
+    if not alone and _is_given(contents[last]) and all(says_nothing(part) for part in _outside(contents[last])):
+        return _asked_beside(messages, contents, last)
+    return segmentations[last].query
+
+
+def _asked_beside(messages: Sequence[Message], contents: Sequence[str | Prompt], last: int) -> str:
+    """Return what is asked about a message that is all context: by this turn before it, or by the instructions."""
+    turn = next((i for i in range(last, 0, -1) if messages[i - 1]["role"] not in HUMAN), 0)
+    for index in range(last - 1, turn - 1, -1):
+        said = "\n".join(_outside(contents[index]))
+        if not says_nothing(said):
+            return "" if wants_all_of_it(said) else segmentation.question_of(said)
+    told = (i for i, message in enumerate(messages) if i != last and message["role"] in INSTRUCTING)
+    return next((asked for i in told if (asked := question_in("\n".join(_outside(contents[i]))))), "")
+
+
+def _is_given(content: str | Prompt) -> bool:
+    return isinstance(content, Prompt) and bool(content.filled_spans)
+
+
+def _outside(content: str | Prompt) -> list[str]:
+    """Return the pieces of a content around its given context."""
+    if isinstance(content, str):
+        return [content]
+    edges = [0, *(edge for span in content.filled_spans for edge in span), len(content.text)]
+    return [content.text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def says_anything(contents: Sequence[str | Prompt]) -> bool:
+    """Whether there is any text besides the given contexts."""
+    return any(part.strip() for content in contents for part in _outside(content))
 
 
 def earlier_query_of_messages(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from rapid_integrations.errors import PromptError
+from rapid_integrations.prompt import segmentation
 from rapid_integrations.prompt.chat_template import ChatTemplate, locate
 from rapid_integrations.prompt.conversation import (
     HUMAN,
@@ -12,6 +13,7 @@ from rapid_integrations.prompt.conversation import (
     messages_with_context,
     query_of_messages,
     require_query,
+    says_anything,
     segment_content,
     segment_message,
     tool_results,
@@ -95,8 +97,11 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
             clipped = ((max(start, place.data[0]), min(end, place.data[1])) for start, end in moved)
             spans += ((start, end) for start, end in clipped if start < end)
     query = query_of_messages(messages, contents, segmentations, holders)
-    if spans:
-        require_query(query)
+    if spans and not query.strip():
+        if not says_anything(contents):
+            require_query(query)
+        # What is to be done with the context needs all of it, or cannot be searched for.
+        spans, query = [], segmentation.question_of(texts[last])
     method = segmentations[holders[-1]].method if spans else "plain"
     data = tuple(place.data for place in places if place is not None and place.data[0] < place.data[1])
     earlier = earlier_query_of_messages(messages, contents, segmentations, holders)
