@@ -27,6 +27,7 @@ from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import plan_request
 from rapid_integrations.engine.prepared_prompt import Beginning, PreparedPrompt, about
+from rapid_integrations.engine.read_ahead import question_first
 from rapid_integrations.engine.request import Asked, Request, ToolDeclarations
 from rapid_integrations.errors import ConfigurationError, ContextOverflowError, PromptError
 from rapid_integrations.models.causal_lm import CausalLM
@@ -134,11 +135,7 @@ class Preparing:
         shared = common_prefix(np.asarray(ids), np.asarray(second))
         same = len(commonprefix([rendered.text, unlike.text]))
         if rendered.context_spans and same < rendered.context_spans[0][1]:
-            raise PromptError(
-                "nothing can be read ahead: the prompt has its question, or something else that depends on it, before "
-                "the end of the first document. Put the documents first",
-                code="question_first",
-            )
+            raise question_first()
         whole = False
         if rendered.context_spans and isinstance(asked.compressor, IndexesAhead):
             with memory_errors_taught("indexing the documents", _SMALLER):

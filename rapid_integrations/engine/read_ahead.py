@@ -8,8 +8,9 @@ questions of that form.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from os.path import commonprefix
 from typing import TypeAlias
 
 from rapid_integrations.cache import TILE
@@ -24,10 +25,12 @@ from rapid_integrations.engine.life import EngineLife
 from rapid_integrations.engine.outbox import Ended, Event, Progress
 from rapid_integrations.engine.prepared_prompt import Beginning
 from rapid_integrations.engine.worker import Worker
+from rapid_integrations.errors import PromptError
 from rapid_integrations.models.causal_lm import cache_bytes, rows_bytes
 from rapid_integrations.outputs import ReadAhead
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import Prompt, PromptLike
+from rapid_integrations.prompt.parts import content_of_message
 
 DocumentsLike: TypeAlias = "Documents | Document | str | Sequence[Document | str]"
 PromptOf: TypeAlias = Callable[[Sequence[str], str], PromptLike]
@@ -49,12 +52,43 @@ def prompts_about(documents: DocumentsLike, prompt: PromptOf | None) -> tuple[Pr
     """Return the prompts of two questions about documents, made by `prompt` or as `rapid ask` makes them.
 
     Raises:
-        PromptError: there is no document, or an empty one.
+        PromptError: there is no document, or an empty one, or the prompts differ before the first document ends.
     """
     texts, names = texts_and_names(documents)
     make = prompt or partial(Prompt.from_context, names=names)
     first, second = (make(texts, question) for question in QUESTIONS)
+    if prompt is not None:
+        _require_documents_first(texts, first, second)
     return first, second
+
+
+def _require_documents_first(texts: Sequence[str], first: PromptLike, second: PromptLike) -> None:
+    """Refuse two prompts that differ before the first of the documents in them ends.
+
+    The engine refuses those whose contexts are known. In a string or in messages they need not be.
+    """
+    said, other = _said(first), _said(second)
+    found = ((said.find(text), len(text)) for text in (each.strip() for each in texts) if text)
+    ends = [start + length for start, length in found if start >= 0]
+    if ends and len(commonprefix([said, other])) < min(ends):
+        raise question_first()
+
+
+def _said(prompt: PromptLike) -> str:
+    """Return the texts of a prompt, one after another; a chat template writes no more of what differs."""
+    if isinstance(prompt, (str, Prompt)):
+        return prompt if isinstance(prompt, str) else prompt.text
+    contents = [content_of_message(message) for message in prompt if isinstance(message, Mapping)]
+    return "\n".join(each.text if isinstance(each, Prompt) else each or "" for each in contents)
+
+
+def question_first() -> PromptError:
+    """Return the error of a prompt whose question stands before its documents."""
+    return PromptError(
+        "nothing can be read ahead: the prompt has its question, or something else that depends on it, before "
+        "the end of the first document. Put the documents first",
+        code="question_first",
+    )
 
 
 class Reading:

@@ -27,7 +27,7 @@ def without_unfinished(ids: Sequence[int], tokens: Sequence[str], decode: Callab
         # Each byte is a token, and the decoder writes one U+FFFD for each byte of an incomplete run.
         cut = unfinished_bytes(run)
         return decode(ids[: len(ids) - cut]) if cut else text
-    tail = b"".join(_bytes_of(token) for token in tokens)
+    tail = b"".join(bytes_of(token) for token in tokens)
     return text[:-1] if unfinished_bytes(tail) else text
 
 
@@ -58,7 +58,13 @@ def _is_character(data: bytes) -> bool:
     return True
 
 
-def _bytes_of(token: str) -> bytes:
+def single_byte(token: str) -> bytes | None:
+    """Return the byte that a token of a vocabulary with byte fallback stands for; None if it is another token."""
+    found = _BYTE.fullmatch(token)
+    return bytes([int(found[1], 16)]) if found else None
+
+
+def bytes_of(token: str) -> bytes:
     """Return the bytes of a token of a byte-level vocabulary. Any other token gives its UTF-8."""
     table = _byte_level()
     if all(character in table for character in token):

@@ -24,12 +24,13 @@ from rapid_integrations.models.chat_rendering import render_template
 from rapid_integrations.models.panics import panics_taught
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.template_names import names_of
-from rapid_integrations.models.unfinished import without_unfinished
+from rapid_integrations.models.unfinished import bytes_of, single_byte, without_unfinished
 from rapid_integrations.prompt import NO_ARGUMENTS, ChatTemplate, RenderedPrompt, TemplateArguments
 
 _ONE_FAMILY = "Both models must come from one family with one tokenizer"
 
 _OTHER_TOKENIZER = "Change the text at that place, or use a model with another tokenizer"
+_BLANK = "\u2581"  # a blank in the tokens of SentencePiece
 _LAST = 16  # last tokens that may hold an unfinished character, which has three bytes at most
 
 # Converters name unused vocabulary rows like this: "[PAD151665]", "<unused12>", "<|reserved_special_3|>".
@@ -232,6 +233,30 @@ class Vocabulary(SharedResource):
         ]
         ids = [*shown[:-_LAST], *(index for index, _ in last)]
         return without_unfinished(ids, [token for _, token in last], lambda some: self.decode(some, keep))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the UTF-8 bytes that a token adds to a text, which may be a part of a character.
+
+        A control token has those of its name, and a padding row of the logits has none.
+        """
+        token = self.tokenizer.convert_ids_to_tokens(token_id)
+        if token is None:
+            return b""
+        if token_id in self.tokenizer.added_tokens_decoder:
+            return str(token).encode("utf-8", "surrogatepass")
+        if b'"ByteLevel"' in self._decoder_state:
+            return bytes_of(token)
+        if (byte := single_byte(token)) is not None:
+            return byte
+        if _BLANK.encode() in self._decoder_state or b'"Metaspace"' in self._decoder_state:
+            return str(token).replace(_BLANK, " ").encode()  # decoded alone, it would lose its blank
+        return self.decode([token_id]).encode()
+
+    @cached_property
+    def _decoder_state(self) -> bytes:
+        """What puts tokens together, as JSON."""
+        decoder = self._backend.decoder
+        return b"" if decoder is None else json.dumps(json.loads(decoder.__getstate__()), ensure_ascii=False).encode()
 
     def serialized(self) -> str:
         """Return the tokenizer as the `tokenizers` library writes it (tokenizer.json)."""

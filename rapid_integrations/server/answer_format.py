@@ -166,15 +166,10 @@ def log_of(token: TracedToken) -> float:
     return _log(token.p if token.p_hat is None else token.p_hat)
 
 
-def best_of(token: TracedToken, count: int) -> list[tuple[str, float]]:
+def best_of(token: TracedToken, count: int) -> list[tuple[Candidate, float]]:
     """Return the most probable tokens of the law in a token's place, with their log-probabilities."""
     best: tuple[Candidate, ...] = token.top_p_hat or token.top_p
-    return [(each.token, _log(each.probability)) for each in best[:count]]
-
-
-def bytes_of(token: str) -> list[int] | None:
-    """Return the bytes of a token's text; None if it is a part of a character."""
-    return None if "\ufffd" in token else list(token.encode())
+    return [(each, _log(each.probability)) for each in best[:count]]
 
 
 def arguments_text(arguments: dict[str, Any]) -> str:

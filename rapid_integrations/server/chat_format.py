@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rapid_integrations.adapters.thinking import Marks, Thinking, marks_of
-from rapid_integrations.outputs import Completion, CompletionChunk, Source, TracedToken
-from rapid_integrations.server.answer_format import AnswerFormat, arguments_text, best_of, bytes_of, finish_of, log_of
+from rapid_integrations.outputs import Candidate, Completion, CompletionChunk, Source, TracedToken
+from rapid_integrations.server.answer_format import AnswerFormat, arguments_text, best_of, finish_of, log_of
 from rapid_integrations.server.choices import Choices, Piece
 from rapid_integrations.server.requests import ChatRequest
 from rapid_integrations.server.state import ServerState
@@ -78,17 +78,18 @@ class ChatFormat(AnswerFormat):
         return {
             "content": [
                 {
-                    **_entry(token.token, log_of(token)),
-                    "top_logprobs": [_entry(*each) for each in best_of(token, self._body.top_logprobs or 0)],
+                    **self._entry(token, log_of(token)),
+                    "top_logprobs": [self._entry(*each) for each in best_of(token, self._body.top_logprobs or 0)],
                 }
                 for token in self._shown(tokens)
             ],
             "refusal": None,
         }
 
-
-def _entry(token: str, logprob: float) -> dict[str, Any]:
-    return {"token": token, "logprob": logprob, "bytes": bytes_of(token)}
+    def _entry(self, token: TracedToken | Candidate, logprob: float) -> dict[str, Any]:
+        # Bytes and not the text's: a token may be a part of a character, and a client puts them together.
+        of = self._state.engine.vocabulary.token_bytes(token.token_id)
+        return {"token": token.token, "logprob": logprob, "bytes": list(of)}
 
 
 def _calls(answer: Completion | CompletionChunk) -> list[dict[str, Any]]:

@@ -61,6 +61,6 @@ class CompletionFormat(AnswerFormat):
         return {
             "tokens": [token.token for token in shown],
             "token_logprobs": [log_of(token) for token in shown],
-            "top_logprobs": [dict(best_of(token, count)) for token in shown],
+            "top_logprobs": [{each.token: log for each, log in best_of(token, count)} for token in shown],
             "text_offset": offsets,
         }
