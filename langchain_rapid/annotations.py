@@ -6,6 +6,7 @@ for delimiters and long blocks itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,8 @@ from rapid_integrations.prompt.tasks import ends_asking, question_in, wants_all_
 
 CONTEXT = "rapid_context"  # an argument of a call, and a key in a message's `additional_kwargs`
 QUERY = "rapid_query"
+
+_HUMAN_TURN = re.compile(r"(?:.*\n)?Human:\s*", re.DOTALL)  # what stands around a context that is all of the last turn
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,13 @@ def annotated_text(text: str, call: Parts, templates: bool, run: UUID | None) ->
         return Prompt(text=text, context_spans=_required_spans(text, call.contexts), query=call.query)
     captured = TEMPLATES.of(text, run) if templates else None
     if captured is not None:
-        query = call.query or captured.query
-        match _use_of(captured, [captured.around(text)], call.query):
+        own, query = captured.around(text), call.query or captured.query
+        use = _use_of(captured, [own], call.query)
+        if use == "context" and query is None and _HUMAN_TURN.fullmatch(own):
+            # A chat template as one text. What the system says is a question, or nothing to search for.
+            query = question_in(own) or None
+            use = "context" if query else "nothing"
+        match use:
             case "empty" | "nothing":
                 return Prompt.without_context(text, call.query)
             case "context":
@@ -148,11 +156,15 @@ def _of_templates(
     found = {i: captured for i, text in enumerate(texts) if (captured := TEMPLATES.of(text, run, call)) is not None}
     own = [found[i].around(text) if i in found else text for i, text in enumerate(texts)]  # not from the contexts
     last = _last_human(given)
+    turn = _turn(given, last)
+    follows = any(message["role"] == "assistant" for message in given[: turn.start])
     prompts = {}
     for i, captured in found.items():
         # The question of an earlier turn must not be used. (LangChain's refine asks first, with the context last.)
         this_turn = captured.query is not None and (i >= last or captured.query in texts[last])
-        use = _use_of(captured, [own[each] for each in {*told, *_turn(given, last), i}], asked)
+        # A later turn asks about the context of an earlier one, whatever it wants.
+        heard = told if follows and i not in turn else [*told, *turn]
+        use = _use_of(captured, [own[each] for each in {*heard, i}], asked)
         if use == "nothing":
             return {each: Prompt.without_context(text) for each, text in enumerate(texts)}
         if use == "empty":

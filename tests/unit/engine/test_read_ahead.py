@@ -86,6 +86,24 @@ def test_another_form_of_prompt_is_read_as_it_is_asked():
         assert shared.generate(about(DOCUMENT, "which?")).stats.cached_prompt_tokens < 100
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda texts, question: f"{question}\n\n{texts[0]}",
+        lambda texts, question: Prompt(text=f"{question}\n\n{texts[0]}"),
+        lambda texts, question: [{"role": "user", "content": f"Question: {question}\n\nContext: {texts[0]}"}],
+        lambda texts, question: [{"role": "system", "content": question}, {"role": "user", "content": texts[0]}],
+    ],
+    ids=["a text", "a prompt", "a message", "a system message"],
+)
+def test_a_question_before_a_document_that_is_not_marked_is_refused(form):
+    with engine() as shared:
+        with pytest.raises(PromptError, check=coded("prompt.question_first")):
+            shared.read(DOCUMENT, prompt=form)
+        behind = shared.read(DOCUMENT, prompt=lambda texts, question: f"{texts[0]}\n\n{question}")
+        assert behind.tokens > len(DOCUMENT)
+
+
 def test_what_cannot_be_read_ahead_is_refused():
     with engine() as shared:
         with pytest.raises(PromptError, check=coded("prompt.question_first")):

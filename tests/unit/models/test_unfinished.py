@@ -87,6 +87,17 @@ def test_a_mark_that_the_model_wrote_stays(vocabulary):
         assert streamed(vocabulary, ids_of(vocabulary, text.encode())) == text
 
 
+@pytest.mark.parametrize("vocabulary", [BYTE_LEVEL, FALLBACK], ids=["byte level", "byte fallback"])
+@given(data=st.binary(max_size=12))
+def test_the_bytes_of_tokens_are_those_of_the_text(vocabulary, data):
+    assert b"".join(map(vocabulary.token_bytes, ids_of(vocabulary, data))) == data
+
+
+def test_the_bytes_of_other_tokens():
+    assert FALLBACK.token_bytes(2) == b" " and FALLBACK.token_bytes(4) == "é".encode()
+    assert FALLBACK.token_bytes(1) == b"</s>" and FALLBACK.token_bytes(10_000) == b""
+
+
 def test_bytes_that_can_begin_nothing_are_shown_as_what_they_are():
     assert BYTE_LEVEL.decode_finished(ids_of(BYTE_LEVEL, b"a\xff")) == "a\ufffd"
     assert BYTE_LEVEL.decode_finished(ids_of(BYTE_LEVEL, b"a\x80")) == "a\ufffd"

@@ -80,6 +80,38 @@ class TestWhere:
         assert rendered.segmentation == "plain" and rendered.query == ASKED
 
 
+class TestContextsThatFillTheLastMessage:
+    @staticmethod
+    def asked(*before, text=TEXT):
+        filled = Prompt(text=text, context_spans=((text.find(TEXT), text.find(TEXT) + len(TEXT)),))
+        messages = [{"role": role, "content": content} for role, content in before]
+        return render([*messages, {"role": "user", "content": filled}], chatml)
+
+    @pytest.mark.parametrize("text", [TEXT, f"Context:\n{TEXT}", f"<text>\n{TEXT}\n</text>\n\nAnswer:"])
+    def test_the_instructions_ask(self, text):
+        rendered = self.asked(("system", f"{ASKED} Answer from the text."), text=text)
+        assert rendered.contexts == (TEXT,) and rendered.query == ASKED and rendered.segmentation == "explicit"
+
+    @pytest.mark.parametrize("told", ["Summarize.", "You are helpful.", "Translate to French."])
+    def test_the_instructions_ask_nothing_that_can_be_searched_for(self, told):
+        rendered = self.asked(("system", told))
+        assert rendered.contexts == () and rendered.segmentation == "plain" and rendered.query
+
+    def test_this_turn_asks_before_it(self):
+        assert self.asked(("system", "Who?"), ("user", "the owner of the mill")).query == "the owner of the mill"
+        assert self.asked(("user", "Translate this.")).contexts == ()
+        assert self.asked(("user", ASKED), ("assistant", "He.")).contexts == ()
+
+    def test_nothing_asks_at_all(self):
+        with pytest.raises(PromptError, match="the prompt is all context"):
+            self.asked()
+
+    def test_a_cue_for_the_answer_is_not_the_question(self):
+        text = f"{ASKED}\n\n{TEXT}\n\nAnswer:"
+        prompt = Prompt(text=text, context_spans=((len(ASKED) + 2, len(ASKED) + 2 + len(TEXT)),))
+        assert render(prompt, chatml).query == ASKED
+
+
 class TestParts:
     def test_parts_are_not_glued(self):
         assert join_parts(["The mill", " ", "burnt down."]) == "The mill\nburnt down."

@@ -122,6 +122,32 @@ def test_log_probabilities_are_those_of_the_law(client, engine, law):
     assert "".join(texts).rstrip("\ufffd") == said.rstrip("\ufffd")  # a character may have begun at the end
 
 
+def test_an_answer_is_the_bytes_of_its_tokens(client):
+    """Also of tokens that are a part of a character, which have no text of their own."""
+    options = {
+        "messages": [{"role": "user", "content": "Hi 😀"}],
+        "logprobs": True,
+        "top_logprobs": 2,
+        "max_tokens": 60,
+    }
+    choice = asked(client, temperature=2.0, seed=3, **options).json()["choices"][0]
+    entries = choice["logprobs"]["content"]
+    parts = [entry for entry in entries if entry["token"] == "\ufffd"]
+    assert parts and all(len(entry["bytes"]) == 1 for entry in parts)
+    assert all(best["bytes"] for entry in entries for best in entry["top_logprobs"])
+    text = bytes(byte for entry in entries for byte in entry["bytes"]).decode(errors="replace")
+    assert text.rstrip("\ufffd") == choice["message"]["content"].rstrip("\ufffd")
+
+
+def test_a_context_that_is_all_of_the_message(client):
+    document = words(12, 400)
+    for told, segmentation in (("Summarize.", "plain"), ("Which words are there?", "explicit")):
+        messages = [{"role": "system", "content": told}, {"role": "user", "content": document}]
+        found = asked(client, messages=messages, rapid={"context": document, "statistics": True})
+        assert found.status_code == 200, found.text
+        assert found.json()["rapid"]["statistics"]["segmentation"] == segmentation
+
+
 def test_an_answer_without_a_given_length_is_fitted_into_the_window(app_of):
     text, no_end = "a" * 251, {"257": -100, "259": -100}
     with tiny_engine(window=256) as small, running(app_of(engine=small)) as address, client_of(address) as client:
