@@ -118,7 +118,13 @@ def below(
     before = before or labelled_question(text, marks, begin, opener, ("question", "request"))
     if asked is None and before is None:
         before = _unlabelled_before(text, marks, begin, opener)
-        if before is None:
+        limit, task = _walk_back(text, marks, start, stop, style, None, tasks=True)
+        if task is not None and (before is None or ends_asking(task.query)):
+            above = len(text[: task.start].rstrip())
+            if not ends_asking(task.query) and _unlabelled_end(text, marks, start, above)[1] is not None:
+                return None  # the paragraph above may be the question, and the task only say how to answer it
+            before, end, asked = None, limit, task
+        elif before is None:
             end, asked = _unlabelled_end(text, marks, start, end)
             if asked is None:
                 return None
@@ -129,10 +135,20 @@ def below(
 
 
 def _walk_back(
-    text: str, marks: Sequence[Mark], start: int, stop: int, style: str, before: Asked | None
+    text: str,
+    marks: Sequence[Mark],
+    start: int,
+    stop: int,
+    style: str,
+    before: Asked | None,
+    tasks: bool = False,
 ) -> tuple[int, Asked | None]:
-    """Return where the context ends, and the labelled question behind it."""
+    """Return where the context ends, and the labelled question behind it; `tasks`: or what a "Task:" asks.
+
+    A "Task:" often says only how to answer ("Max 50 words."), so a question is looked for without it first.
+    """
     end, asked, styles = stop, None, {style}
+    passed: Mark | None = None  # a task, above which a question may be the document's
     tentative = end
     for index in range(len(marks) - 1, -1, -1):
         mark = marks[index]
@@ -182,6 +198,8 @@ def _walk_back(
                 break
             if mark.kind == "label" and not is_open(text, marks, index, stop):
                 break
+            if passed is not None and mark.style not in (style, passed.style):
+                break
             asked = Asked(query, mark.start, True)
             tentative = end = mark.start
             styles.add(mark.style)
@@ -192,7 +210,9 @@ def _walk_back(
             if not (decorated or instructs or told or (asked is None and before is None)):
                 break
             if asked is None and before is None:
-                asked = task_asked(text, marks, mark.start, stop)
+                task = task_asked(text, marks, mark.start, stop)
+                asked = task if tasks else None
+                passed = mark if task is not None and not tasks else passed
             tentative = mark.start
             if asked or before:
                 end = tentative

@@ -20,6 +20,7 @@ MARKS_OF_A_QUESTION = "?？؟;;"[:3]
 _LONGEST_REQUEST = 300  # characters of a labelled question without a question mark
 _CUE = re.compile(r"\s([^\s:：]{1,20})[ \t]?[:：]\s*$")
 _SYMBOLS = re.compile(r"(?:\n[\W_]+|\s[|>-]+|[\"”]\.)$")
+_LONGEST_MANNER = 40  # characters of "Max 50 words." and the like, which bid nothing
 _NEAR = 200  # marks behind a question that its answer is looked for in
 _PARAGRAPH = re.compile(r"(?:\r?\n[ \t]*){2,}")
 _EDGES = " \t\r\n\"'`*_|“”„«»"
@@ -231,13 +232,15 @@ _TASKS = (
 
 
 def task_asked(text: str, marks: Sequence[Mark], start: int, end: int) -> Asked | None:
-    """Return what an "Instruction:" or "Task:" asks, if it is more than how to answer."""
+    """Return what an "Instruction:" or "Task:" asks, if it is more than how to answer ("Max 50 words.")."""
     for index in range(len(marks) - 1, -1, -1):
         mark = marks[index]
         if start <= mark.start and mark.end <= end and mark.kind == "label" and mark.name in _TASKS:
             content = content_of(text, marks, index, end)
             first = content.split("\n")[0]
-            if content and (not reads_as_instruction(first) or any(sign in content for sign in MARKS_OF_A_QUESTION)):
+            asks = any(sign in content for sign in MARKS_OF_A_QUESTION)
+            brief = len(content) <= _LONGEST_MANNER and not begins_as_instruction(first)
+            if content and (asks or not (reads_as_instruction(first) or brief)):
                 return Asked(content, mark.start, True)
     return None
 

@@ -67,7 +67,8 @@ ANSWER_UNSPACED = "回答 答案 答复 解答 回复 答え 応答 답변 대�
 INSTRUCTION = (
     "option choice opciones antwortmöglichkeiten auswahl instruction rule guideline requirement constraint task "
     "format note notes important role goal objective tone style "
-    "persona policy steps step directive output reminder warning anweisung regel vorgabe hinweis wichtig consigne "
+    "persona policy steps step directive output reminder warning aufgabe anweisung regel vorgabe hinweis wichtig "
+    "consigne tarea compito "
     "règle "
     "instrucc instruccion regla nota importante istruzion regol instruç instruc regra requisito aanwijzing "
     "instructie "
