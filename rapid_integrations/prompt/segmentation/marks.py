@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from rapid_integrations.prompt.segmentation.instructions import begins_as_instruction
+from rapid_integrations.prompt.segmentation.instructions import addresses_somebody, begins_as_instruction
 from rapid_integrations.prompt.segmentation.lexicon import BACKWARD, announces_context
 from rapid_integrations.prompt.segmentation.role_words import ROLES
 from rapid_integrations.prompt.segmentation.roles import TRIM, role_of
@@ -46,6 +46,10 @@ _BIDS = re.compile(
 )
 _OF = re.compile(r"^(?:\s*[:_-]?\s*)(?:of|der|des|de|du|di|do|del|van)?\b(?:\s+the\b)?\s*", re.I)
 _SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|[。！？；]")
+# A quotation at the end of a label's words: 'End with "Final answer: ..."' speaks of a label, and is none.
+_QUOTATION = re.compile(r"[\s({\[][\"'`“„«「][ \t\u00a0]?\w[^\"'`“”»」]*[\"'`”»」]?$")
+_SENTENCE_BREAK = re.compile(rf"\n|{_SENTENCE_END.pattern}")
+_BEFORE = 400  # characters of a line before a label within it
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +188,8 @@ def _label(text: str, begin: int, end: int, body: str, whole: bool) -> Mark | No
     style = re.sub(r"[\s\w]", "", deco)
     colon = min((at for at in (rest.find(":"), rest.find("：")) if at >= 0), default=-1)
     name = rest[:colon] if colon >= 0 else ""
-    if name and rest[colon + 1 : colon + 3] == "//":
-        return None  # an address
+    if name and (rest[colon + 1 : colon + 3] == "//" or _QUOTATION.search(name)):
+        return None  # an address, or a label that is spoken of
     if 0 < len(name) <= 2 * _LONGEST_NAME and not _SENTENCE_END.search(name.rstrip(TRIM)):
         offset = len(deco) + colon + 1
         closing = _CLOSING.match(body, offset)
@@ -241,8 +245,13 @@ def _classified(start: int, end: int, name: str, style: str, alone: bool) -> Mar
         last = max((match.end(), kind) for kind in ("context", "question") for match in _found(kind, name))
         if last[1] == "context" and role != "answer":
             return Mark("label", "context", start, end, lower, style, alone)
+    if role == "answer" and not alone and begins_as_instruction(name) and _names_a_label(name):
+        return None
     if role == "answer" and words > 2 and begins_as_instruction(name) and _BIDS.search(name):
         return Mark("label", "request", start, end, lower, style, alone)
+    if role == "answer" and words > 2 and not alone and begins_as_instruction(name):
+        if not addresses_somebody(name.split()[0]):
+            return None  # "Start with Answer: ..."
     if role == "question" and words > 1 and begins_as_instruction(name):
         return Mark("label", "request", start, end, lower, style, alone)
     most = _MOST_WORDS_ALONE if alone else _MOST_WORDS
@@ -262,6 +271,12 @@ def _classified(start: int, end: int, name: str, style: str, alone: bool) -> Mar
     ):
         return None  # "read_contract: ..." is an item of a list of tools
     return Mark("label", role, start, end, lower, style, alone) if role else None
+
+
+def _names_a_label(name: str) -> bool:
+    """Whether only some words behind the first one begin with a capital: "Start with Answer", "then the line Answer"."""
+    behind = [word.strip(TRIM)[:1] for word in name.split()[1:]]
+    return name.split()[-1].strip(TRIM)[:1].isupper() and any(initial.islower() for initial in behind)
 
 
 def _found(role: str, name: str) -> list[re.Match[str]]:
@@ -311,6 +326,7 @@ def inline_marks(text: str, start: int, end: int) -> list[Mark]:
     for match in _INLINE_REQUEST.finditer(text, start, end):
         if begins_as_instruction(match[1]):
             found.append(Mark("label", "request", match.start(1), match.end(), match[1].casefold(), "inline", False))
+    spoken = start  # where a sentence that speaks of labels ends
     for match in _INLINE.finditer(text, start, end):
         words = match[1].split()
         for size in range(1, len(words) + 1):  # "... of Okafor Answer:": the shortest name
@@ -318,6 +334,27 @@ def inline_marks(text: str, start: int, end: int) -> list[Mark]:
             role = role_of(name)
             if role in ("context", "question", "answer") and not name[0].islower():
                 begin = match.end(1) - len(name)
+                if role == "answer" and begin >= spoken and _is_spoken_of(text, begin, match.end()):
+                    ends = _SENTENCE_BREAK.search(text, match.end(), match.end() + _BEFORE)
+                    spoken = ends.start() if ends else match.end() + _BEFORE
+                if role != "question" and begin < spoken:
+                    break
                 found.append(Mark("label", role, begin, match.end(), name.casefold(), "inline", False))
                 break
     return found
+
+
+def _is_spoken_of(text: str, begin: int, end: int) -> bool:
+    """Whether the label of an answer stands within a sentence that asks nothing: "The last line must be Answer: X".
+
+    Behind a question on its line the label is the answer's, and at the end of a line it is the answer's cue.
+    """
+    stop = text.find("\n", end, end + _BEFORE)
+    if not any(character.isalnum() or character == "." for character in text[end : stop if stop >= 0 else end + _BEFORE]):
+        return False
+    line = text[max(0, begin - _BEFORE) : begin].rsplit("\n", 1)[-1]
+    sentence = _SENTENCE_END.split(line)[-1]
+    if not any(character.isalnum() for character in sentence):
+        return False
+    labels = re.split("[:：]", sentence)[:-1]
+    return not any(role_of(" ".join(label.split()[-3:])) in ("question", "context", "answer") for label in labels)
