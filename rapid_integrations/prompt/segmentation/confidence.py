@@ -20,7 +20,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
 from rapid_integrations.prompt.segmentation.pieces import Piece
 from rapid_integrations.prompt.segmentation.settling import settled
 from rapid_integrations.prompt.segmentation.shape import Line, asks, is_repeated, lines_of
-from rapid_integrations.prompt.segmentation.shaped import of_a_template, shaped_block
+from rapid_integrations.prompt.segmentation.shaped import may_be_a_title, of_a_template, shaped_block
 from rapid_integrations.prompt.segmentation.spans import Segmentation, Span
 
 _LOST = 0.08  # share of a context that its edges may lose to both models
@@ -92,10 +92,13 @@ def _by_words(text: str, begin: int, stop: int, found: Segmentation, labelled: b
     within = inner(text, span, query, marked)
     if within is None or _unexplained(text, begin, stop, span, query) > _MOST_UNEXPLAINED:
         return None
-    if found.method == "heuristic" and not _is_a_document(text, begin, within, labelled):
+    if found.method == "heuristic" and not _is_a_document(text, begin, within, labelled, labelled):
         return None
     if not labelled and tells_of_the_writer(text[begin : within[0]]):
         return None
+    if not labelled and (at := text.find(query, begin, span[0])) >= 0 and _is_a_line(text, at, at + len(query)):
+        if may_be_a_title(text, begin, stop, max(begin, text.rfind("\n", begin, at) + 1), at + len(query)):
+            return None
     if _is_of_examples(text, within, stop, marked) or is_of_one_writer(query, text[slice(*within)]):
         return None
     return Segmentation(found.method, (within,), query)
@@ -111,7 +114,7 @@ def _by_shape(text: str, begin: int, stop: int, found: Segmentation | None) -> S
         if bounds[0] <= asked.start < bounds[1]:
             return None  # what asks stands in what the words bound
     within = inner(text, span, asked.query)
-    if within is None or not _is_a_document(text, begin, within, asked.labelled):
+    if within is None or not _is_a_document(text, begin, within, asked.labelled, asked.named):
         return None
     if not asked.labelled and tells_of_the_writer(text[begin : within[0]]):
         return None
@@ -120,12 +123,22 @@ def _by_shape(text: str, begin: int, stop: int, found: Segmentation | None) -> S
     return Segmentation("heuristic", (within,), asked.query)
 
 
-def _is_a_document(text: str, begin: int, span: Span, labelled: bool) -> bool:
-    """Whether a text that no label or tag names is neither rules nor to be rewritten as a whole."""
+def _is_a_document(text: str, begin: int, span: Span, labelled: bool, named: bool) -> bool:
+    """Whether a text that no label or tag names is neither rules nor to be rewritten as a whole.
+
+    Args:
+        text: the prompt.
+        begin: where it begins behind answered examples, in characters.
+        span: the text in it.
+        labelled: whether the question has a label or a tag.
+        named: whether that calls it a question; a heading of the document's may look like a label.
+    """
     body = text[slice(*span)]
     if _is_of_rules(body) or is_of_tools(text[begin : span[0]]):
         return False
-    return labelled or not (_is_a_list(body) or _of_everything(text, begin, span))
+    if not named and _of_everything(text, begin, span):
+        return False
+    return labelled or not _is_a_list(body)
 
 
 def _is_of_examples(text: str, span: Span, stop: int, marked: bool = False) -> bool:
@@ -195,6 +208,12 @@ def _unlabelled(text: str, query: str) -> str | None:
     return None if is_repeated(text, label[1]) else rest
 
 
+def _is_a_line(text: str, start: int, end: int) -> bool:
+    """Whether no quotation mark stands before `text[start:end]`, and no word behind it on its line."""
+    behind = text[end : end + _BESIDE].split("\n", 1)[0]
+    return text[max(0, start - 1) : start] not in tuple("\"'“„«「`") and not any(map(str.isalnum, behind))
+
+
 def _stands_alone(text: str, query: str) -> bool:
     """Whether a request without a question mark is all that stands on its lines, but for a label or tags."""
     at = max(text.rfind(query), 0)
@@ -227,7 +246,12 @@ def _is_of_rules(body: str) -> bool:
 
 def _of_everything(text: str, begin: int, span: Span) -> bool:
     """Whether a line before or behind a context wants all of it translated, rewritten or the like."""
-    outside = lines_of(text, max(begin, span[0] - _BESIDE), span[0]) + lines_of(text, span[1], span[1] + _BESIDE)
+    before = max(begin, span[0] - _BESIDE)
+    outside = [
+        *lines_of(text, begin, min(before, begin + _BESIDE)),
+        *lines_of(text, before, span[0]),
+        *lines_of(text, span[1], span[1] + _BESIDE),
+    ]
     return any(
         needs_the_whole_text(line.body[:60]) and begins_as_instruction(line.body) or _REWRITES.match(line.body)
         for line in outside

@@ -16,6 +16,7 @@ from rapid_integrations.prompt.segmentation.shape import EDGES, Line, asks, is_r
 
 _INLINE_TAG = re.compile(r"\s*(?:<[^\W\d][^\s<>]{0,40}(?:[ \t][^<>\n]{0,160})?>|\[[A-Za-z_][\w .-]{0,40}\])")
 _OPENING_TAG = re.compile(r"(?:<([^\W\d][^\s<>]{0,40})(?:[ \t][^<>\n]{0,160})?>|\[([A-Za-z_][\w .-]{0,40})\])[ \t]*$")
+_DOTTED = re.compile(r"\w\.\w")  # the name of a module: "requests.models"
 _AROUND_A_NAME = " \t:：#*_=~-<>[]【】《》「」()|`0123456789."
 _LONGEST_TITLE = 60
 _FEWEST_WORDS = 3  # of a request
@@ -80,7 +81,7 @@ def _request(text: str, lines: list[Line], at: int) -> Piece | None:
             return None
         if not (above[-1].heads or _is_an_opening_tag(above[-1]) or _is_underlined(lines, above[-1])):
             return None
-    if role_of(name.strip(_AROUND_A_NAME)) != "question" or is_repeated(text, name):
+    if role_of(name.strip(_AROUND_A_NAME)) != "question" or _DOTTED.search(name) or is_repeated(text, name):
         return None
     if len(rest) > _LONGEST_REQUEST or len(sentences_of(rest)) > 2 or rest[0] == "|" or rest[-1] in ":：":
         return None

@@ -25,6 +25,7 @@ _NEAR = 200  # marks behind a question that its answer is looked for in
 _PARAGRAPH = re.compile(r"(?:\r?\n[ \t]*){2,}")
 _EDGES = " \t\r\n\"'`*_|“”„«»"
 _RULE = re.compile(r"^[ \t]*([-=_*~#+>])\1{1,}[ \t]*$", re.MULTILINE)
+_LABEL_END = re.compile("[:：]")
 _QUOTED = re.compile(
     r"(?:question|query|frage|pregunta|domanda|pergunta|vraag|вопрос|问题|質問|"
     r"질문)[^\n\"“«„「]{0,20}[\"“«„「]([^\"”»“」\n]{5,600})[\"”»“」]",
@@ -246,8 +247,8 @@ def task_asked(text: str, marks: Sequence[Mark], start: int, end: int) -> Asked 
 
 
 def quoted_question(text: str, start: int, end: int) -> Asked | None:
-    """Return a question that stands in quotation marks behind the word."""
-    found = list(_QUOTED.finditer(text, start, end))
+    """Return a question that stands in quotation marks behind the word, and not a label such as "Answer: ..."."""
+    found = [each for each in _QUOTED.finditer(text, start, end) if role_of(_LABEL_END.split(each[1])[0]) != "answer"]
     return Asked(found[-1][1].strip(), found[-1].start(), True) if found else None
 
 
