@@ -18,6 +18,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
     tells_of_the_writer,
 )
 from rapid_integrations.prompt.segmentation.pieces import Piece
+from rapid_integrations.prompt.segmentation.roles import role_of
 from rapid_integrations.prompt.segmentation.settling import settled
 from rapid_integrations.prompt.segmentation.shape import Line, asks, is_repeated, lines_of
 from rapid_integrations.prompt.segmentation.shaped import may_be_a_title, of_a_template, shaped_block
@@ -114,7 +115,11 @@ def _by_shape(text: str, begin: int, stop: int, found: Segmentation | None) -> S
         if bounds[0] <= asked.start < bounds[1]:
             return None  # what asks stands in what the words bound
     within = inner(text, span, asked.query)
-    if within is None or not _is_a_document(text, begin, within, asked.labelled, asked.named):
+    if (
+        within is None
+        or _is_a_history(text, begin, within[0])
+        or not _is_a_document(text, begin, within, asked.labelled, asked.named)
+    ):
         return None
     if not asked.labelled and tells_of_the_writer(text[begin : within[0]]):
         return None
@@ -206,6 +211,13 @@ def _unlabelled(text: str, query: str) -> str | None:
     if not (rest[:1].isupper() or not rest[:1].isascii() or rest[:1] == "¿"):
         return query
     return None if is_repeated(text, label[1]) else rest
+
+
+def _is_a_history(text: str, begin: int, start: int) -> bool:
+    """Whether the last label on a line of its own before a text calls it the conversation so far, which is no context."""
+    lines = lines_of(text, max(begin, start - _RULES), start)
+    named = (role_of(line.body) for line in reversed(lines) if line.heads)
+    return next((role for role in named if role in ("context", "history")), "") == "history"
 
 
 def _is_a_line(text: str, start: int, end: int) -> bool:

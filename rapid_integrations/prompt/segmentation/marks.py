@@ -350,7 +350,9 @@ def _is_spoken_of(text: str, begin: int, end: int) -> bool:
     Behind a question on its line the label is the answer's, and at the end of a line it is the answer's cue.
     """
     stop = text.find("\n", end, end + _BEFORE)
-    if not any(character.isalnum() or character == "." for character in text[end : stop if stop >= 0 else end + _BEFORE]):
+    if not any(
+        character.isalnum() or character == "." for character in text[end : stop if stop >= 0 else end + _BEFORE]
+    ):
         return False
     line = text[max(0, begin - _BEFORE) : begin].rsplit("\n", 1)[-1]
     sentence = _SENTENCE_END.split(line)[-1]

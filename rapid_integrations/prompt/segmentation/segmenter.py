@@ -45,7 +45,8 @@ _MOST_PARTS = 400  # labels that examples are looked for in
 _ELSEWHERE = "\ue000"
 _MOST_INSTRUCTION = 0.3  # share of the sentences of a message without a question, if it is to be a document
 _BLANK_LINE = re.compile(r"\n\s*\n")
-_LABEL_LINE = re.compile(r"[:：][ \t]*\r?$", re.MULTILINE)
+_LABEL_LINE = re.compile(r"^[^\n]*[:：][ \t]*\r?$", re.MULTILINE)
+_LABEL_WORDS = 4
 
 
 def segment(text: str) -> Segmentation:
@@ -63,7 +64,7 @@ def _by_words(text: str, marks: Sequence[Mark], begin: int) -> tuple[Segmentatio
     block = _marked(text, marks, begin)
     for rule in (announced, before_a_question):
         told = rule(text, marks, begin)
-        if told is not None and (block is None or _begins_in(text[told.span[0] : block.opener])):
+        if told is not None and (block is None or _begins_in(text, told.span[0], block.opener)):
             block = told
     if block is not None:
         if is_about_everything(block.asked):
@@ -72,9 +73,26 @@ def _by_words(text: str, marks: Sequence[Mark], begin: int) -> tuple[Segmentatio
     return _bare(text, marks), False
 
 
-def _begins_in(before: str) -> bool:
-    """Whether what stands before a mark is already the document: long, and neither instruction nor another block."""
-    return len(before) >= _APART and instruction_share(before) < 0.12 and not _LABEL_LINE.search(before)
+def _begins_in(text: str, start: int, opener: int) -> bool:
+    """Whether what stands before a mark is already the document: long, and neither instruction nor another block.
+
+    A short line that ends in a colon is the label of a block, unless it stands deeper in its lines than the first one,
+    as in code. A mark that does so itself is the document's, whatever stands before it.
+    """
+    before = text[start:opener]
+    if len(before) < _APART or instruction_share(before) >= 0.12:
+        return False
+    depth = _indentation(text, start)
+    if _indentation(text, opener) > depth:
+        return True
+    labels = (match[0] for match in _LABEL_LINE.finditer(before))
+    return not any(len(label) - len(label.lstrip()) <= depth and len(label.split()) <= _LABEL_WORDS for label in labels)
+
+
+def _indentation(text: str, at: int) -> int:
+    """Return how many blanks the line of a position begins with."""
+    line = text.rfind("\n", 0, at) + 1
+    return len(text[line : line + _WINDOW]) - len(text[line : line + _WINDOW].lstrip(" \t"))
 
 
 def segment_context(text: str) -> Segmentation:
@@ -89,7 +107,7 @@ def segment_context(text: str) -> Segmentation:
     begin = _after_examples(asked, marks)
     block = _marked(asked, marks, begin)
     told = announced(asked, marks, begin)
-    if told is not None and (block is None or _begins_in(asked[told.span[0] : block.opener])):
+    if told is not None and (block is None or _begins_in(asked, told.span[0], block.opener)):
         block = told
     if block is None or block.asked.query != _ELSEWHERE:
         return plain(text)

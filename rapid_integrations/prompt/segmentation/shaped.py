@@ -16,7 +16,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
 from rapid_integrations.prompt.segmentation.lexicon import announces_context
 from rapid_integrations.prompt.segmentation.pieces import Piece, question_piece
 from rapid_integrations.prompt.segmentation.roles import role_of
-from rapid_integrations.prompt.segmentation.shape import Line, asks, lines_of, sentences_of, short_among
+from rapid_integrations.prompt.segmentation.shape import Line, asks, is_repeated, lines_of, sentences_of, short_among
 from rapid_integrations.prompt.segmentation.spans import MIN_BLOCK_CHARACTERS, Span, trimmed
 
 _ZONE = 3000  # characters at either end of a text that hold a template's pieces
@@ -61,10 +61,12 @@ def shaped_block(text: str, begin: int, stop: int) -> tuple[Span, Piece] | None:
         else:
             count = after + _template_lines(head[after:], weights, short)
     if before is not None and not before.named:
-        if _is_of_the_document(head, before):
+        if is_repeated(text, before.query) or _is_of_the_document(head, before):
             before, count = None, _template_lines(head, weights, short)
         elif _may_be_of_the_document(head, tail, before):
             return None
+    if behind is not None and not behind.named and is_repeated(text, behind.query):
+        return None
     if behind is not None and not behind.named and _goes_on([line for line in tail if line.start >= behind.end]):
         behind = None
     if behind is not None and before is not None and _plainly(behind.query) != _plainly(before.query):
@@ -166,7 +168,8 @@ def _opens_a_context(line: Line) -> bool:
 def _goes_on(lines: list[Line]) -> bool:
     """Whether the text of a document goes on in `lines`."""
     return any(
-        len(line.body) > _LONGEST_RULE and not (of_a_template(line) or line.label is not None or _BULLET.match(line.said))
+        len(line.body) > _LONGEST_RULE
+        and not (of_a_template(line) or line.label is not None or _BULLET.match(line.said))
         for line in lines
     )
 
