@@ -274,7 +274,7 @@ def _classified(start: int, end: int, name: str, style: str, alone: bool) -> Mar
 
 
 def _names_a_label(name: str) -> bool:
-    """Whether only some words behind the first one begin with a capital: "Start with Answer", "then the line Answer"."""
+    """Whether only some words behind the first one begin with a capital: "Start with Answer"."""
     behind = [word.strip(TRIM)[:1] for word in name.split()[1:]]
     return name.split()[-1].strip(TRIM)[:1].isupper() and any(initial.islower() for initial in behind)
 
