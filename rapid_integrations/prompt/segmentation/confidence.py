@@ -14,6 +14,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
     instruction_share,
     is_of_one_writer,
     needs_the_whole_text,
+    reads_as_instruction,
     tells_of_oneself,
     tells_of_the_writer,
 )
@@ -259,8 +260,9 @@ def _is_of_rules(body: str) -> bool:
 def _of_everything(text: str, begin: int, span: Span) -> bool:
     """Whether a line before or behind a context wants all of it translated, rewritten or the like."""
     before = max(begin, span[0] - _BESIDE)
+    first = lines_of(text, begin, min(before, begin + _BESIDE))
     outside = [
-        *lines_of(text, begin, min(before, begin + _BESIDE)),
+        *(line for line in first if not reads_as_instruction(line.body)),  # "You summarise documents to answer ..."
         *lines_of(text, before, span[0]),
         *lines_of(text, span[1], span[1] + _BESIDE),
     ]

@@ -37,6 +37,7 @@ _KINDS = {  # share of each kind of line in templates, and in documents before a
 }
 _TAG_BEFORE = re.compile(r"(?:[ \t]*(?:<[^<>\n]{1,160}>|\[[^\[\]\n]{1,60}\]))+[ \t]*")
 _TAG_BEHIND = re.compile(r"(?:[ \t]*(?:</[^<>\n]{1,60}>|\[/[^\[\]\n]{1,60}\]))+[ \t]*$")
+_ITEM = re.compile(r"[ \t]*(?:[-*+•–·◦▪]|[(\[]?\w{1,2}[.)\]])[ \t]+")  # of a list, or an answer to choose
 _OPENING_TAG = re.compile(r"<([^\W\d][^\s<>/]{0,40})(?:[ \t][^<>\n]{0,160})?>")
 _BULLET = re.compile(r"[ \t]*(?:[-*+•–·◦▪]|\d{1,2}[.)])[ \t]+")
 
@@ -168,8 +169,7 @@ def _opens_a_context(line: Line) -> bool:
 def _goes_on(lines: list[Line]) -> bool:
     """Whether the text of a document goes on in `lines`."""
     return any(
-        len(line.body) > _LONGEST_RULE
-        and not (of_a_template(line) or line.label is not None or _BULLET.match(line.said))
+        len(line.body) > _LONGEST_RULE and not (of_a_template(line) or line.label is not None or _ITEM.match(line.said))
         for line in lines
     )
 
