@@ -217,7 +217,7 @@ def _unlabelled(text: str, query: str) -> str | None:
 def _is_a_history(text: str, begin: int, start: int) -> bool:
     """Whether the last label on a line of its own before a text calls it a conversation."""
     lines = lines_of(text, max(begin, start - _RULES), start)
-    named = (role_of(line.body) for line in reversed(lines) if line.heads)
+    named = (role_of(line.body) for line in reversed(lines) if line.heads and not line.drawn)
     return next((role for role in named if role in ("context", "history")), "") == "history"
 
 
