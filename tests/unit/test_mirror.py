@@ -12,6 +12,7 @@ EXCEPTIONS = {
     "documents/test_repository.py": "a source repository, read as a folder",
     "kernels/cpu/test_kernel_edges.py": "widths and values at which any kernel could go wrong",
     "kernels/cpu/test_sanitizers.py": "the C++ sources under sanitizers",
+    "prompt/segmentation/test_behind_documents.py": "what stands beside a question, of all modules of segmentation",
     "prompt/segmentation/test_unseen.py": "layouts that somebody wrote who had not seen the segmenter",
     "trace/test_browser.py": "the page in a real browser",
 }
