@@ -117,6 +117,8 @@ def _is_of_the_document(head: list[Line], asked: Piece) -> bool:
         return adjacent or not any(
             line.drawn or _opens_a_context(line) or announces_context(line.body) for line in below[:_CLOSE]
         )
+    if asked.labelled:
+        return False
     return not all(of_a_template(line) or line.label or line.body[0] == "|" for line in above)
 
 
@@ -125,6 +127,8 @@ def _may_be_of_the_document(head: list[Line], tail: list[Line], asked: Piece) ->
     above = [line for line in head if line.end <= asked.start and not line.blank]
     own = [line for line in head if asked.start < line.end <= asked.end and not line.blank]
     below = [line for line in head if line.start >= asked.end and not line.blank]
+    if asked.labelled and own and not asks(own[0].body):
+        return False  # its label has a line of its own
     if any(_is_told(line) for line in below[:1]) or any(_tells(line) for line in own):
         return False
     if any(asked.query in line.body for line in tail):
