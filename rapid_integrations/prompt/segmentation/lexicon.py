@@ -74,3 +74,14 @@ _ANNOUNCES_CONTEXT = re.compile(
 def announces_context(piece: str) -> bool:
     """Whether a line or sentence says that a context is near: "Use the following text", "the documents below"."""
     return bool(_ANNOUNCES_CONTEXT.search(piece))
+
+
+INTERROGATIVE = re.compile(
+    r"(?:who|whom|whose|what|when|where|which|why|how|wer|wen|wem|wessen|was|wann|wo|woher|wohin|welche[rsmn]?|warum|wieso|"
+    r"weshalb|wie|wieviele?|qui|que|quoi|quand|où|comment|combien|pourquoi|quel(?:le)?s?|qu'est|quiéne?s?|qué|cuándo|cuántos?|"
+    r"dónde|cómo|cuále?s?|chi|che|cosa|quando|dove|come|perché|quale|quali|quant[oi]|quem|qual|quais|onde|como|wat|wanneer|"
+    r"waar|welke?|waarom|hoe|hoeveel|кто|что|когда|где|почему|зачем|как|сколько|какой|какая|какие)(?!\w)|谁|誰|什么|何|哪|怎|"
+    r"いつ|どこ|だれ|なぜ|누가|언제|어디|무엇|왜",
+    re.IGNORECASE,
+)
+"""How a question may begin that has no question mark."""

@@ -11,7 +11,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
     names_the_task,
     reads_as_instruction,
 )
-from rapid_integrations.prompt.segmentation.lexicon import SPEAKERS
+from rapid_integrations.prompt.segmentation.lexicon import INTERROGATIVE, SPEAKERS
 from rapid_integrations.prompt.segmentation.marks import CONTROL, Mark
 from rapid_integrations.prompt.segmentation.roles import role_of
 from rapid_integrations.prompt.segmentation.spans import MAX_QUERY_CHARACTERS
@@ -240,7 +240,8 @@ def task_asked(text: str, marks: Sequence[Mark], start: int, end: int) -> Asked 
             content = content_of(text, marks, index, end)
             first = content.split("\n")[0]
             asks = any(sign in content for sign in MARKS_OF_A_QUESTION)
-            brief = len(content) <= _LONGEST_MANNER and not begins_as_instruction(first)
+            bids = begins_as_instruction(first) or INTERROGATIVE.match(content)
+            brief = len(content) <= _LONGEST_MANNER and not bids
             if content and (asks or not (reads_as_instruction(first) or brief)):
                 return Asked(content, mark.start, True)
     return None
