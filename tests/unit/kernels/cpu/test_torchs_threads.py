@@ -15,7 +15,7 @@ def gated(rows=64, columns=640):
     """Return what a kernel in several threads makes of fixed numbers."""
     x = torch.randn(rows, 2 * columns, generator=torch.Generator().manual_seed(1)).bfloat16()
     out = torch.empty(rows, columns, dtype=torch.bfloat16)
-    native_library().rapid_gate(x.data_ptr(), rows, columns, 0, 1, 4, out.data_ptr())
+    native_library().rapid_gate(x.data_ptr(), rows, columns, 0, 1, 0, 0.0, 4, out.data_ptr())
     return out
 
 

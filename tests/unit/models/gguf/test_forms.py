@@ -9,7 +9,7 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.errors import ModelLoadError, RapidError, UnsupportedModelError
 from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models import loader
-from rapid_integrations.models.gguf import comparison, experts_config, families, mamba2, stored
+from rapid_integrations.models.gguf import comparison, experts_config, families, mamba2, shared_mlp, stored
 from rapid_integrations.models.gguf.description import configuration_of, weights_of
 from rapid_integrations.models.gguf.header import read_header
 from rapid_integrations.models.gguf.stored import StoredLM
@@ -191,7 +191,8 @@ def test_rows_of_another_order_are_noticed(tmp_path, part, monkeypatch):
         parts = taken(weights, stem, *names)
         return [parts[0].roll(64, 0), parts[1]] if parts is not None and stem.endswith(part) else parts
 
-    monkeypatch.setattr(mamba2, "take", moved)
+    for module in (mamba2, shared_mlp):
+        monkeypatch.setattr(module, "take", moved)
     with pytest.raises(UnsupportedModelError, match="differs from transformers"):
         load(path)
 
