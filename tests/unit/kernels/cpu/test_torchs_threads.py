@@ -27,7 +27,7 @@ from rapid_integrations.kernels.cpu.torchs_threads import on_torchs_threads
 
 def threads_of_our_own():
     x, out = torch.ones(64, 1280, dtype=torch.bfloat16), torch.empty(64, 640, dtype=torch.bfloat16)
-    native_library().rapid_gate(x.data_ptr(), 64, 640, 0, 1, 2, out.data_ptr())
+    native_library().rapid_gate(x.data_ptr(), 64, 640, 0, 1, 0, 0.0, 2, out.data_ptr())
     names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     return names.count("rapid-kernels")
 
