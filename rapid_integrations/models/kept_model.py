@@ -1,9 +1,9 @@
 """A described model without transformers: its description, kept from an earlier start, and its weights by name.
 
 A class of transformers says in Python what its layers compute, and importing it takes seconds. The kernels compute from
-data. So the first start of a model, which builds it with transformers, writes the description to two files:
-its structure, in which modules and weights have names, and the numbers that no weight holds (angles, factors). Later
-starts read it, and put the weights of the model's own file under these names.
+data. So the first start of a model, which builds it with transformers, writes the description to two files: its
+structure, in which modules and weights have names, and the numbers that no weight holds (angles, factors). Later starts
+read it, and put the weights of the model's own file under these names.
 
 A description is kept only if what is read back is the same.
 """
@@ -199,7 +199,7 @@ def kept_model(folder: Path, weights: Mapping[str, Any], config: Mapping[str, An
 
     try:
         return KeptModel(json.loads((folder / STRUCTURE).read_text()), load_file(folder / NUMBERS), weights, config)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, SafetensorError):
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError):
         return None
 
 
