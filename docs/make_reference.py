@@ -34,8 +34,9 @@ Row: TypeAlias = tuple[str, ...]
 ENVIRONMENT: list[Row] = [
     (
         "`RAPID_HOME`",
-        "the folder for packaged models (`models/`), tokenizers of GGUF files (`gguf/`) and dequantised copies of them "
-        "(`dequantised/`), and compiled kernels (`kernels/`). Default: the user's cache folder "
+        "the folder for packaged models (`models/`), tokenizers and descriptions of GGUF files (`gguf/`), dequantised "
+        "copies of them (`dequantised/`), descriptions of folders (`descriptions/`), and compiled kernels (`kernels/`). "
+        "Default: the user's cache folder "
         "(`~/.cache/rapid-integrations` on Linux)",
     ),
     (
