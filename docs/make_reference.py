@@ -35,8 +35,8 @@ ENVIRONMENT: list[Row] = [
     (
         "`RAPID_HOME`",
         "the folder for packaged models (`models/`), tokenizers and descriptions of GGUF files (`gguf/`), dequantised "
-        "copies of them (`dequantised/`), descriptions of folders (`descriptions/`), and compiled kernels (`kernels/`). "
-        "Default: the user's cache folder "
+        "copies of them (`dequantised/`), descriptions of folders (`descriptions/`), and compiled kernels (`kernels/`)."
+        " Default: the user's cache folder "
         "(`~/.cache/rapid-integrations` on Linux)",
     ),
     (
