@@ -67,7 +67,6 @@ def test_a_later_start_needs_no_transformers(tmp_path, home, kernels):
     code = f"""
 import sys
 from rapid_integrations.models import loader
-from rapid_integrations.models.decoder_lm import DecoderLM
 print(type(loader.load({str(path)!r}, dtype="bfloat16").lm.model).__name__)
 print([name for name in ("transformers.modeling_utils", "transformers.models") if name in sys.modules])
 """

@@ -18,9 +18,9 @@ from rapid_integrations.models.gguf.tensors import MappedTensors
 from tests.toys.every_family import decoded, generated
 from tests.toys.gguf_experts import ROUNDED, errors, logits
 from tests.toys.gguf_file import named
-from tests.toys.gguf_gemma4 import MODELS, WIDE, made, mixed, write_gemma4
+from tests.toys.gguf_gemma4 import MODELS, WIDE, made, mixed, needs_names, write_gemma4
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("home")]
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("home"), needs_names]
 needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 SMALL = {"intermediate_size": 32, "hidden_size": 64, "head_dim": 16, "global_head_dim": 32, "moe_intermediate_size": 32}
 OTHER_VALUES = {"attention_k_eq_v": False, "num_global_key_value_heads": None}
