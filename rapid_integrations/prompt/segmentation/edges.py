@@ -137,10 +137,13 @@ def _inner_start(text: str, start: int, room: int, opened: bool, by_mark: bool, 
     lines = lines_of(text, start, start + room)[:-1]
     short = 0.0 if by_mark else short_among(lines_of(text, start + room, start + 10 * room)[1:-1])
     found = start
+    repeated: dict[str, bool] = {}  # looking through all of the text for each line would take too long
     for line in lines:
         titles = _is_of_a_chapter(line, levels) or (by_mark and _MARKDOWN_HEADING.match(line.body))
         of_template = not titles and (is_plainly_of_a_template(line) if by_mark else of_a_template(line))
-        if not line.blank and (of_template or _is_a_value(text, line) or (len(line.body) < short and not titles)):
+        if not line.blank and (
+            of_template or _is_a_value(text, line, repeated) or (len(line.body) < short and not titles)
+        ):
             found = line.end + 1
     if found > start:
         return found
@@ -216,9 +219,17 @@ def _last_boundary(text: str, floor: int, end: int) -> int:
     return end
 
 
-def _is_a_value(text: str, line: Line) -> bool:
-    """Whether a line is a field of what describes a document ("title: ..."), which the text does not repeat."""
-    return line.label is not None and len(line.body) <= _SHORT_VALUE and not is_repeated(text, line.label[1])
+def _is_a_value(text: str, line: Line, repeated: dict[str, bool]) -> bool:
+    """Whether a line is a field of what describes a document ("title: ..."), which the text does not repeat.
+
+    `repeated` keeps what was found of a label.
+    """
+    if line.label is None or len(line.body) > _SHORT_VALUE:
+        return False
+    name = line.label[1]
+    if name not in repeated:
+        repeated[name] = is_repeated(text, name)
+    return not repeated[name]
 
 
 def _between_tokens(text: str, start: int, end: int) -> Span:
@@ -260,12 +271,13 @@ def _above_rules(text: str, start: int, end: int) -> int:
 def _below_rules(text: str, start: int, end: int) -> int | None:
     """Return where a context starts below rules that an ornament or a title ends, None if they are a part of it."""
     lines = lines_of(text, start, min(end, start + min(_RULES, (end - start) // 3)))[:-1]
-    found = start
+    found, repeated = start, dict[str, bool]()
     for number, line in enumerate(lines):
         apart = 0 < number < len(lines) - 1 and lines[number - 1].blank and lines[number + 1].blank
         if number and (line.drawn or (apart and (line.heads or _FOLLOWS.search(line.body)))):
             found = line.end + 1
-        rule = line.blank or line.drawn or of_a_template(line) or _BULLET.match(line.said) or _is_a_value(text, line)
+        rule = line.blank or line.drawn or of_a_template(line) or bool(_BULLET.match(line.said))
+        rule = rule or _is_a_value(text, line, repeated)
         if not rule and not _FOLLOWS.search(line.body):
             break
     return found if found - start <= 2 * _ROOM * (end - start) else None
