@@ -8,6 +8,8 @@ from rapid_integrations.prompt.segmentation import segment
 from tests.unit.prompt.segmentation.documents import KINDS, document
 from tests.unit.prompt.segmentation.generator import fill
 
+pytestmark = pytest.mark.long
+
 ASKED = "Who sold the mill to Haas?"
 SOME_KINDS = ("prose", "markdown", "code", "table", "dialogue", "prose with questions", "German", "Chinese")
 HEADINGS = ("### {}\n", "## {}\n", "**{}:** ", "{}: ", "[{}]\n")

@@ -116,6 +116,7 @@ class TestChapters:
 
     TEXT = Path("examples/handbook.md").read_text("utf-8")
 
+    @pytest.mark.long
     @pytest.mark.parametrize("name", LAYOUTS)
     def test_no_chapter_is_left_to_both_models(self, name):
         made = fill(name, LAYOUTS[name], self.TEXT, ASKED)
