@@ -137,10 +137,10 @@ def _module(kind: str, weights: Mapping[str, Any], dtypes: Mapping[str, tuple[st
     own = {name: _in(weight, _DTYPES[dtypes[name][0]]) for name, weight in weights.items()}
     if kind == "linear":
         return SkeletonLinear(own["weight"], own.get("bias"))
-    if kind in ("table", "table when read"):
+    if kind == "table when read":
+        return TableWhenRead(own["weight"])
+    if kind == "table":
         table = own["weight"]
-        if kind != "table":
-            return TableWhenRead(table)
         return BlockTable(table) if isinstance(table, StoredBlocks) else SkeletonTable(table)
     module = nn.Module()
     for name, weight in own.items():
