@@ -51,7 +51,11 @@ inline void attend(int kv, int D, const bf16* q, int rows, const int64_t* positi
       return;
     }
 #endif
+#if RAPID_STEPS_IN_WORDS
+    attend_words<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+#else
     attend_chunk<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+#endif
   });
 }
 

@@ -134,6 +134,9 @@ inline __m512 _mm512_sub_ps(__m512 a, __m512 b) {
 inline __m512 _mm512_mul_ps(__m512 a, __m512 b) {
   return by_half<__m512>([&](int i) { return _mm256_mul_ps(a.v[i], b.v[i]); });
 }
+inline __m512 _mm512_sqrt_ps(__m512 x) {
+  return by_half<__m512>([&](int i) { return _mm256_sqrt_ps(x.v[i]); });
+}
 inline __m512 _mm512_div_ps(__m512 a, __m512 b) {
   return by_half<__m512>([&](int i) { return _mm256_div_ps(a.v[i], b.v[i]); });
 }
@@ -222,6 +225,19 @@ inline __m512 _mm512_maskz_mul_ps(__mmask16 mask, __m512 a, __m512 b) {
 }
 
 // Bits and integers.
+
+inline __m512i _mm512_castps_si512(__m512 x) {
+  return by_half<__m512i>([&](int i) { return _mm256_castps_si256(x.v[i]); });
+}
+inline __m512i _mm512_max_epu16(__m512i a, __m512i b) {
+  return by_half<__m512i>([&](int i) { return _mm256_max_epu16(a.v[i], b.v[i]); });
+}
+inline __m512i _mm512_max_epi32(__m512i a, __m512i b) {
+  return by_half<__m512i>([&](int i) { return _mm256_max_epi32(a.v[i], b.v[i]); });
+}
+inline __m512i _mm512_mask_blend_epi16(uint32_t, __m512i even, __m512i odd) {  // of 0xaaaaaaaa
+  return by_half<__m512i>([&](int i) { return _mm256_blend_epi16(even.v[i], odd.v[i], 0xaa); });
+}
 
 inline __m512i _mm512_and_si512(__m512i a, __m512i b) {
   return by_half<__m512i>([&](int i) { return _mm256_and_si256(a.v[i], b.v[i]); });
