@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,9 +17,10 @@ from starlette.routing import Route
 
 from rapid_integrations.config import home
 from rapid_integrations.documents import ReadLimits
+from rapid_integrations.engine.async_stream import in_thread
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import RapidError
-from rapid_integrations.server.access import Access
+from rapid_integrations.server.access import Access, Failures
 from rapid_integrations.server.deadlines import Deadlines
 from rapid_integrations.server.failures import ApiError, api_error
 from rapid_integrations.server.file_store import FileStore
@@ -61,7 +63,11 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         if not settings.shared_files:  # the files of other servers are being read by them
             state.reading.resume()
+        # It takes seconds for the first time (transformers is imported), and most clients list the models first.
+        learning = asyncio.ensure_future(in_thread(lambda: engine.supports_tools))
         yield
+        learning.cancel()
+        await asyncio.gather(learning, return_exceptions=True)
         state.deadlines.stop()
         await state.reading.aclose()
 
@@ -120,11 +126,21 @@ def _state(engine: RapidEngine, settings: ServerSettings) -> ServerState:
 
 
 def _cross_origin(settings: ServerSettings) -> list[Middleware]:
-    """Return the layer that lets pages of other origins call the server; none unless origins are allowed."""
+    """Return the layers that let pages of other origins call the server; none unless origins are allowed.
+
+    Requests that fail are answered within them. Without their headers a browser hides the status from its page, which
+    then takes a wrong key for a broken network.
+    """
     if not settings.allowed_origins:
         return []
-    origins = list(settings.allowed_origins)
-    return [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])]
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.allowed_origins),
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Retry-After", "X-Request-Id"],
+    )
+    return [cors, Middleware(Failures)]
 
 
 async def _failed(_: Request, error: Exception) -> Response:
