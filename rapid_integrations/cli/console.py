@@ -61,7 +61,8 @@ def write_trace(path: Path, completion: Completion, names: Sequence[str]) -> Non
 def show_error(error: RapidError) -> None:
     """Write an error as one sentence."""
     stderr.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
-    stderr.print(printable(str(error)), markup=False, highlight=False)
+    # In a log or a pipe, it stays one line.
+    stderr.print(printable(str(error)), markup=False, highlight=False, soft_wrap=not stderr.is_terminal)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,7 +16,6 @@ from starlette.routing import Route
 
 from rapid_integrations.config import home
 from rapid_integrations.documents import ReadLimits
-from rapid_integrations.engine.async_stream import in_thread
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import RapidError
 from rapid_integrations.server.access import Access, Failures
@@ -63,11 +61,7 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         if not settings.shared_files:  # the files of other servers are being read by them
             state.reading.resume()
-        # It takes seconds for the first time (transformers is imported), and most clients list the models first.
-        learning = asyncio.ensure_future(in_thread(lambda: engine.supports_tools))
         yield
-        learning.cancel()
-        await asyncio.gather(learning, return_exceptions=True)
         state.deadlines.stop()
         await state.reading.aclose()
 

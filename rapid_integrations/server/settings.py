@@ -53,6 +53,11 @@ class ServerSettings(Settings):
         default=(), description="origins of other web pages that may call the server (CORS); by default none"
     )
 
+    @field_validator("files_dir", "api_keys")
+    @classmethod
+    def _of_home(cls, given: Path | None) -> Path | None:
+        return None if given is None else given.expanduser()  # a shell leaves the ~ of --files-dir=~/files
+
     @field_validator("allowed_hosts")
     @classmethod
     def _names_only(cls, given: tuple[str, ...]) -> tuple[str, ...]:
