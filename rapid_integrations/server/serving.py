@@ -16,6 +16,7 @@ logger = logging.getLogger("rapid.server")
 
 _LOOK_S = 0.05  # interval at which a stopping server looks whether the answers have ended
 _MOST_CONNECTIONS = 4096
+_IDLE_S = 75  # of a connection, between requests. A proxy that keeps one for 60 s must not meet a closed one (502)
 _LAST_WORDS_S = 5  # for the answers that are cut to say so
 
 
@@ -68,6 +69,7 @@ def server_of(app: Starlette, host: str, port: int, tls: tuple[str, str] | None 
         http="h11",  # httptools, which uvicorn takes where it is installed, has no limit for headers
         lifespan="on",
         limit_concurrency=_MOST_CONNECTIONS,
+        timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_LAST_WORDS_S,
         ssl_certfile=certificate,
         ssl_keyfile=key,
