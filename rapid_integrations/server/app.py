@@ -83,6 +83,17 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
     return app
 
 
+def require_places(settings: ServerSettings) -> None:
+    """Look at the files that `create_app` will use, before minutes are spent on loading models.
+
+    Raises:
+        ConfigurationError: see `create_app`.
+    """
+    if settings.api_keys is not None:
+        KeyFile(settings.api_keys)
+    _store(settings)
+
+
 def guards(settings: ServerSettings) -> list[Middleware]:
     """Return the layers that refuse requests before anything is done for them, the outermost first.
 
@@ -99,7 +110,7 @@ def guards(settings: ServerSettings) -> list[Middleware]:
 
 
 def _state(engine: RapidEngine, settings: ServerSettings) -> ServerState:
-    store = FileStore(settings.files_dir or home() / "files", settings.max_files, settings.max_files_bytes)
+    store = _store(settings)
     limits = ReadLimits(file_bytes=settings.max_file_bytes)
     metrics = Metrics()
     turns = Turns(settings.max_running, settings.max_waiting, lambda: engine.waiting_requests)
@@ -117,6 +128,10 @@ def _state(engine: RapidEngine, settings: ServerSettings) -> ServerState:
         deadlines=Deadlines(settings.request_timeout_s),
         metrics=metrics,
     )
+
+
+def _store(settings: ServerSettings) -> FileStore:
+    return FileStore(settings.files_dir or home() / "files", settings.max_files, settings.max_files_bytes)
 
 
 def _cross_origin(settings: ServerSettings) -> list[Middleware]:

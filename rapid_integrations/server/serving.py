@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 
 import uvicorn
 from starlette.applications import Starlette
@@ -46,6 +47,22 @@ class GracefulServer(uvicorn.Server):
         await super().shutdown(sockets)
         if self.force_exit:  # uvicorn leaves the app's own end out then
             await self.lifespan.shutdown()
+
+
+def require_certificate(certificate: str, key: str) -> None:
+    """Look at the files of a certificate and of its key.
+
+    Raises:
+        ConfigurationError: a file cannot be read, is no PEM, or has a password, or they do not belong together.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            f"--tls-certificate {certificate} and --tls-key {key} cannot be used ({reason}): give two PEM files, the "
+            "certificate with those of its issuers and its key without a password"
+        ) from error
 
 
 def server_of(app: Starlette, host: str, port: int, tls: tuple[str, str] | None = None) -> GracefulServer:
