@@ -11,7 +11,10 @@ import re
 from pathlib import PurePath
 
 _NAMES = (".json", ".jsonl", ".ndjson", ".geojson", ".jsonld")
-_ESCAPE = re.compile(r"\\(?:u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|u([0-9a-f]{4})|.)", re.IGNORECASE | re.DOTALL)
+# Behind an even number of backslashes, which are escaped ones: a surrogate pair, a character, or PHP's slash.
+_ESCAPE = re.compile(
+    r"(?<!\\)((?:\\\\)*)(?:\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\u([0-9a-f]{4})|\\/)", re.IGNORECASE
+)
 _STAY = frozenset('"\\\u2028\u2029')  # the text would be other JSON, or have other lines
 
 
@@ -28,14 +31,14 @@ def unescaped(text: str) -> str:
 
 
 def _character(found: re.Match[str]) -> str:
-    high, low, code = found.groups()
+    before, high, low, code = found.groups()
     if high is not None:
-        return chr(0x10000 + (int(high, 16) - 0xD800) * 0x400 + int(low, 16) - 0xDC00)
+        return before + chr(0x10000 + (int(high, 16) - 0xD800) * 0x400 + int(low, 16) - 0xDC00)
     if code is None:
-        return "/" if found[0] == r"\/" else found[0]
+        return before + "/"
     character = chr(int(code, 16))
     shown = character.isprintable() or character == "\xa0"
-    return character if shown and character not in _STAY else found[0]
+    return before + character if shown and character not in _STAY else found[0]
 
 
 def _is_json(text: str) -> bool:
