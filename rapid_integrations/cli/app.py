@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+import rapid_integrations
 from rapid_integrations.adapters.progress_view import ProgressView
 from rapid_integrations.cli.ask import ask
 from rapid_integrations.cli.bench import bench_app
@@ -25,6 +26,23 @@ from rapid_integrations.cli.train_head import train_head
 from rapid_integrations.config import DEFAULT_EMBEDDER, DEFAULT_TARGET
 
 app = new_app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"rapid-integrations {rapid_integrations.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Keep the option that belongs to no command."""
+
+
 models_app = typer.Typer(
     help="Manage the packaged models. They come from PyPI wheels and need no account.", no_args_is_help=True
 )

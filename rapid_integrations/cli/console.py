@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -19,6 +20,8 @@ from rapid_integrations.errors import ConfigurationError, RapidError
 
 if TYPE_CHECKING:
     from rapid_integrations.outputs import Completion
+
+_OF_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.ENXIO}
 
 stdout = Console()
 stderr = Console(stderr=True)  # progress and tables, so that the answer alone can be piped
@@ -61,7 +64,8 @@ def write_trace(path: Path, completion: Completion, names: Sequence[str]) -> Non
 def show_error(error: RapidError) -> None:
     """Write an error as one sentence."""
     stderr.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
-    stderr.print(printable(str(error)), markup=False, highlight=False)
+    # In a log or a pipe, it stays one line.
+    stderr.print(printable(str(error)), markup=False, highlight=False, soft_wrap=not stderr.is_terminal)
 
 
 @contextmanager
@@ -83,7 +87,7 @@ def errors_taught() -> Iterator[None]:
         sys.stderr.close()
         raise typer.Exit(0) from None
     except OSError as error:
-        if error.filename is not None:  # a file's, which is not known here
+        if error.filename is not None or error.errno not in _OF_OUTPUT:  # a file's or a socket's: not known here
             raise
         with suppress(OSError):
             sys.stdout.close()  # with what it still holds

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from rapid_integrations.adapters.progress_view import ProgressView
-from rapid_integrations.cli.console import errors_taught, stderr, stdout
+from rapid_integrations.cli.console import errors_taught, say, stderr, stdout
 from rapid_integrations.cli.options import (
     RETRIEVAL,
     SAMPLING,
@@ -170,6 +170,8 @@ def run(
                 on_progress=progress,
             )
             whole = runner.run(planned, chosen, file, max_seconds=None if minutes is None else 60 * minutes)
+        for label, cut in runner.cut.items():
+            say(f"{label}: {len(cut):,} of the documents did not fit and lost their middle, with whatever stood there")
         if not whole:
             stderr.print("stopped at the time limit: the same command goes on")
         _report(folder, [method.name for method in chosen])

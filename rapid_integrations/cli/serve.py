@@ -122,8 +122,8 @@ def serve(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # for the same reason as in `rapid ask`
     with errors_taught(), ExitStack() as at_end:
         try:
-            from rapid_integrations.server.app import create_app
-            from rapid_integrations.server.serving import listening, server_of
+            from rapid_integrations.server.app import create_app, require_places
+            from rapid_integrations.server.serving import listening, require_certificate, server_of
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in _EXTRA:
                 raise
@@ -136,6 +136,8 @@ def serve(
         if (tls_certificate is None) != (tls_key is None):
             raise ConfigurationError("--tls-certificate and --tls-key belong together: give both or neither")
         tls = None if tls_certificate is None or tls_key is None else (str(tls_certificate), str(tls_key))
+        if tls is not None:
+            require_certificate(*tls)
         settings = ServerSettings(
             model_name=model_name,
             files_dir=files_dir,
@@ -152,6 +154,7 @@ def serve(
         )
         params, speculation = sampling.params(), transfer.config()
         with listening(host, port) as opened:  # before the models are loaded: a taken port is known at once
+            require_places(settings)
             with ProgressView(stderr) as progress:
                 engine = models.load(
                     progress,

@@ -19,7 +19,8 @@ class Windows:
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Return the character offsets of the tokens of `text`, without special tokens."""
-        encoding = self._backend.encode(encodable(text), add_special_tokens=False)
+        # The library's `encode` holds Python's lock, which would stop all threads for as long.
+        encoding = self._backend.encode_batch([encodable(text)], add_special_tokens=False)[0]
         return list(encoding.offsets)
 
     def split(self, text: str) -> list[str]:

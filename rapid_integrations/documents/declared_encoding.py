@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 
 _HTML_WITHIN = 1024  # bytes in which a page may name it (WHATWG HTML, 13.2.3.2)
@@ -16,6 +17,7 @@ _IN_TEXT = (
         rb"^[^%\n]*\\(?:usepackage\[|inputencoding\{)(?:[^\]}\n]*,)?([\w-]+)(?:\]\{inputenc\}|\})", re.MULTILINE
     ),
 )
+_OF_EMACS = re.compile("^iso-(?=latin)|-(?:unix|dos|mac)$", re.IGNORECASE)  # around the name
 _TEX_NAMES = {
     "ansinew": "cp1252",
     "latin9": "iso8859-15",
@@ -60,16 +62,25 @@ def declared_in_text(data: bytes) -> str | None:
 
 
 def codec_of(label: str) -> str | None:
-    """Return Python's name of a web encoding label ("iso-8859-1" means cp1252), or None if it is unknown.
+    """Return Python's name of an encoding's label ("iso-8859-1" means cp1252), or None if it is unknown.
+
+    The label is the web's, or one that Python, Emacs or Vim knows ("latin-1", "cp850", "latin-1-unix").
 
     Raises:
         ImportError: the table of labels (webencodings) is not installed.
     """
     import webencodings
 
+    label = _OF_EMACS.sub("", label)
     found = webencodings.lookup(label)
     if found is None:
-        return None
+        try:
+            pythons = codecs.lookup(label)
+        except (LookupError, ValueError):
+            return None
+        found = webencodings.lookup(pythons.name)
+        if found is None:
+            return pythons.name if pythons._is_text_encoding else None
     if found.name == "replacement":
         return None
     name = str(found.name)

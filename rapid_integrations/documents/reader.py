@@ -19,6 +19,7 @@ STDIN = "-"
 TIME_LIMIT_S = 120.0
 _STDIN_NAME = "standard input"
 _NAMED_ERRORS = 10
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _UNWANTED = (".", "~$")  # hidden files and folders, and the locks that Word leaves
 _GENERATED = ("node_modules", "__pycache__", "site-packages")  # folders in a repository that tools fill
 
@@ -160,7 +161,12 @@ def _bytes(path: str, name: str, limits: ReadLimits) -> bytes:
 
 
 def _not_opened(name: str, error: OSError | ValueError) -> DocumentError:
-    return DocumentError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+    reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    if isinstance(error, FileNotFoundError) and _ADDRESS.match(name):
+        reason = "is an address and no file: download it, and give the file"
+    elif isinstance(error, FileNotFoundError) and any(sign in name for sign in "*?["):
+        reason += ". A shell replaces * and ? if a name matches and they are not in quotation marks"
+    return DocumentError(name, reason)
 
 
 def _files(paths: Iterable[str], limits: ReadLimits, left_out: list[Skipped]) -> Iterator[tuple[str, str, bool]]:
@@ -193,8 +199,13 @@ def _in_folder(folder: str, most: int, left_out: list[Skipped]) -> list[str]:
             for name in sorted(generated)
         ]
         folders[:] = [name for name in folders if not name.startswith(_UNWANTED) and name not in generated]
-        paths = [os.path.join(place, name) for name in names if not name.startswith(_UNWANTED)]
-        found += [path for path in paths if os.path.isfile(path)]  # reading a pipe or a device could block
+        for name in sorted(names):
+            path = os.path.join(place, name)
+            if os.path.isfile(path) and not name.startswith(_UNWANTED):
+                found.append(path)
+            elif not name.startswith(_UNWANTED):  # reading a pipe or a device could block
+                broken = os.path.islink(path)
+                left_out.append(Skipped(path, "is a link to no file" if broken else "is a pipe, socket or device"))
         if len(found) > most:
             raise DocumentError(folder, f"holds more than {most:,} files: name the ones that you ask about")
     return sorted(found, key=_natural)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rapid_integrations.documents.declared_encoding import declared_in_text
 from rapid_integrations.documents.document import Document, ReadLimits
 from rapid_integrations.documents.formats import format_of
+from rapid_integrations.documents.json_escapes import is_escaped_json, unescaped
 from rapid_integrations.documents.text_file import decode
 from rapid_integrations.errors import DocumentError
 
@@ -76,6 +77,8 @@ def read_bytes(data: bytes, name: str, encoding: str | None, limits: ReadLimits)
 
 
 def plain_text(data: bytes, name: str, encoding: str | None = None) -> Document:
-    """Return a text file (Markdown, CSV, JSON, XML, TeX, subtitles, source code, logs) unchanged."""
+    """Return a text file (Markdown, CSV, XML, TeX, source code, logs) unchanged, and JSON without escapes."""
     text, remarks = decode(data, name, declared_in_text(data), encoding)
+    if is_escaped_json(text, name):
+        text = unescaped(text)
     return Document(text, name, "text", remarks)

@@ -67,6 +67,9 @@ class Runner:
         at_once: maximum number of a document's questions that are asked at once. 1 measures speeds, too: `Summary` has
             them only of questions that were asked alone.
         on_progress: is called with ("evaluate", done, total), and with the engine's own stages.
+
+    Attributes:
+        cut: ids of the documents that did not fit and lost their middle, by the task's label.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Runner:
         self._max_questions = max_questions
         self._at_once = at_once
         self._report = on_progress or ignore_progress
+        self.cut: dict[str, set[str]] = {}
 
     def run(
         self,
@@ -156,7 +160,11 @@ class Runner:
         """Return the document, with its middle cut so that it fits the window with the longest question."""
         around = max(self._count(item.before + item.after) + item.max_new_tokens for item in items)
         room = self._engine.target.context_window - around - _TEMPLATE_TOKENS
-        return middle_cut(items[0].document, max(1, min(planned.context_tokens or room, room)), self._engine.vocabulary)
+        whole = items[0].document
+        fitted = middle_cut(whole, max(1, min(planned.context_tokens or room, room)), self._engine.vocabulary)
+        if fitted != whole:
+            self.cut.setdefault(planned.label, set()).add(items[0].document_id)
+        return fitted
 
     def _count(self, text: str) -> int:
         return len(self._engine.vocabulary.offsets(text))

@@ -314,7 +314,8 @@ class Vocabulary(SharedResource):
             PromptError: the tokenizer gives up, as its regular expressions may on some texts.
         """
         with panics_taught(PromptError, f"splitting a text of {len(text):,} characters into tokens", _OTHER_TOKENIZER):
-            return self._backend.encode(text, add_special_tokens=add_special_tokens)
+            # The library's `encode` holds Python's lock: a long document would stop all threads, of a server, too.
+            return self._backend.encode_batch([text], add_special_tokens=add_special_tokens)[0]
 
     def _merges(self) -> Any:
         return json.loads(self.serialized())["model"].get("merges")

@@ -31,6 +31,39 @@ _SECURITY_HEADERS = [
 ]
 
 
+class Failures:
+    """Answers requests that fail within the layers below, unless their answer has begun.
+
+    Args:
+        app: gets the requests.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and say what failed."""
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            failure = api_error(error)
+            if failure.status == 500:
+                log_failure(logger, error)
+            if not begun:
+                await failure.response()(scope, receive, send)
+
+
 class Access:
     """Writes one line for each request: id, key, method, route, status and time. It holds no path, query or text.
 
@@ -66,15 +99,9 @@ class Access:
             await send(message)
 
         try:
-            await self._app(scope, receive, counted)
+            await Failures(self._app)(scope, receive, counted)
         except ClientDisconnect:
             scope["rapid.cancelled"] = True
-        except Exception as error:
-            failure = api_error(error)
-            if failure.status == 500:
-                log_failure(logger, error)
-            if not status:
-                await failure.response()(scope, receive, counted)
         finally:
             if scope.get("rapid.cancelled"):
                 status = _LEFT

@@ -18,7 +18,7 @@ from rapid_integrations.config import home
 from rapid_integrations.documents import ReadLimits
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import RapidError
-from rapid_integrations.server.access import Access
+from rapid_integrations.server.access import Access, Failures
 from rapid_integrations.server.deadlines import Deadlines
 from rapid_integrations.server.failures import ApiError, api_error
 from rapid_integrations.server.file_store import FileStore
@@ -83,6 +83,17 @@ def create_app(engine: RapidEngine, settings: ServerSettings | None = None) -> S
     return app
 
 
+def require_places(settings: ServerSettings) -> None:
+    """Look at the files that `create_app` will use, before minutes are spent on loading models.
+
+    Raises:
+        ConfigurationError: see `create_app`.
+    """
+    if settings.api_keys is not None:
+        KeyFile(settings.api_keys)
+    _store(settings)
+
+
 def guards(settings: ServerSettings) -> list[Middleware]:
     """Return the layers that refuse requests before anything is done for them, the outermost first.
 
@@ -99,7 +110,7 @@ def guards(settings: ServerSettings) -> list[Middleware]:
 
 
 def _state(engine: RapidEngine, settings: ServerSettings) -> ServerState:
-    store = FileStore(settings.files_dir or home() / "files", settings.max_files, settings.max_files_bytes)
+    store = _store(settings)
     limits = ReadLimits(file_bytes=settings.max_file_bytes)
     metrics = Metrics()
     turns = Turns(settings.max_running, settings.max_waiting, lambda: engine.waiting_requests)
@@ -119,12 +130,26 @@ def _state(engine: RapidEngine, settings: ServerSettings) -> ServerState:
     )
 
 
+def _store(settings: ServerSettings) -> FileStore:
+    return FileStore(settings.files_dir or home() / "files", settings.max_files, settings.max_files_bytes)
+
+
 def _cross_origin(settings: ServerSettings) -> list[Middleware]:
-    """Return the layer that lets pages of other origins call the server; none unless origins are allowed."""
+    """Return the layers that let pages of other origins call the server; none unless origins are allowed.
+
+    Requests that fail are answered within them. Without their headers a browser hides the status from its page, which
+    then takes a wrong key for a broken network.
+    """
     if not settings.allowed_origins:
         return []
-    origins = list(settings.allowed_origins)
-    return [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])]
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.allowed_origins),
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Retry-After", "X-Request-Id"],
+    )
+    return [cors, Middleware(Failures)]
 
 
 async def _failed(_: Request, error: Exception) -> Response:

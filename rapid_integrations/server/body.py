@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 
 from rapid_integrations.server.failures import ApiError
@@ -46,8 +45,8 @@ def _failure(model: type[BaseModel], error: ValidationError, content: bytes) -> 
     unknown = next((each for each in found if each["type"] == "extra_forbidden"), None)
     body = from_json(content)
     # Of the alternatives of a type, the one that went furthest is what was meant.
-    first = unknown or max(found[:_CONSIDERED], key=lambda each: len(_place(body, each["loc"])))
-    place = ".".join(_place(body, first["loc"])[:6])[:200]
+    first = unknown or max(found[:_CONSIDERED], key=lambda each: len(_place(body, each)))
+    place = ".".join(_place(body, first)[:6])[:200]
     if unknown is not None:
         near = difflib.get_close_matches(place, model.model_fields, n=1, cutoff=0.7)
         hint = f". Did you mean {near[0]!r}?" if near else ""
@@ -56,15 +55,15 @@ def _failure(model: type[BaseModel], error: ValidationError, content: bytes) -> 
     return ApiError(400, f"{place or 'the body'}: {first['msg']}", code, param=place or None)
 
 
-def _place(given: Any, loc: Sequence[int | str]) -> list[str]:
+def _place(given: Any, fault: ErrorDetails) -> list[str]:
     """Return where in the body a fault is. pydantic's path also names the alternatives of a type; they are left out."""
-    parts: list[str] = []
+    loc, parts = fault["loc"], list[str]()
     for number, part in enumerate(loc[:12]):
         if isinstance(given, dict) and part in given:
             given = given[part]
         elif isinstance(given, list) and isinstance(part, int) and part < len(given):
             given = given[part]
-        elif number < len(loc) - 1 or not isinstance(given, dict):
+        elif number < len(loc) - 1 or fault["type"] != "missing":
             continue  # an alternative
         parts.append(str(part))
     return parts

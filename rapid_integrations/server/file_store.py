@@ -215,6 +215,10 @@ class FileStore:
             if self._seen(file_id) is not None:
                 _write(self._home(file_id) / _TEXT, found)
 
+    def has_text(self, file_id: str) -> bool:
+        """Return whether the text of a file is kept."""
+        return (self._home(file_id) / _TEXT).exists()
+
     def document(self, file_id: str) -> Document:
         """Return the text of a file.
 

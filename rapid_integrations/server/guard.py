@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.server.access import KEY_NAME
-from rapid_integrations.server.failures import ApiError
+from rapid_integrations.server.failures import RETRY_S, ApiError
 from rapid_integrations.server.keys import KeyFile
 from rapid_integrations.server.settings import ServerSettings
+
+logger = logging.getLogger("rapid.server")
 
 PROBES = ("/health", "/ready")
 OPEN = ("/", *PROBES)  # paths that need no key: the page asks for the key itself
@@ -86,7 +90,13 @@ class KeyGuard:
 
     def _name(self, headers: Headers) -> str:
         scheme, _, key = headers.get("authorization", "").partition(" ")
-        name = self._keys.owner(key.strip()) if scheme.lower() == "bearer" and key.strip() else None
+        try:
+            name = self._keys.owner(key.strip()) if scheme.lower() == "bearer" and key.strip() else None
+        except ConfigurationError as error:  # the file was damaged since the start: not the client's fault
+            logger.error("no request can be answered: %s", error)
+            raise ApiError(
+                503, "the server cannot read its API keys; its log says why. Ask again later", "keys", retry_s=RETRY_S
+            ) from None
         if name is None:
             said = "no API key was given" if not key.strip() else "the API key is wrong"
             raise ApiError(401, f"{said}: send it as Authorization: Bearer KEY", "invalid_api_key")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +20,7 @@ from rapid_integrations.server.requests import ChatRequest, DocumentReference, R
 from rapid_integrations.server.requests import Message as GivenMessage
 
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
+_BLANKS = re.compile(r"[ \t\r\n]+")
 _WHOLE_QUESTION = 2000  # characters; in a longer turn the question is looked for
 
 
@@ -162,9 +161,18 @@ def _file_part(part: dict[str, Any]) -> DocumentReference | GivenFile:
     data, name = file.get("file_data"), file.get("filename")
     if isinstance(data, str):
         begin = _DATA_URL.match(data)
-        with suppress(binascii.Error, ValueError):  # a character that is not ASCII is a ValueError
-            content = base64.b64decode(data[begin.end() if begin else 0 :], validate=True)
-            return GivenFile(plain_name(name if isinstance(name, str) else ""), content)
+        written = _BLANKS.sub("", data[begin.end() if begin else 0 :])  # many programs break its lines
+        try:
+            content = base64.b64decode(written, validate=True)
+        except ValueError as error:  # binascii.Error is one, and so is a character that is not ASCII
+            raise ApiError(
+                400,
+                f"file.file_data is no base64 ({error}): encode the file's bytes with the letters + and /, with or "
+                'without "data:TYPE;base64," before them',
+                "invalid_value",
+                param="messages",
+            ) from None
+        return GivenFile(plain_name(name if isinstance(name, str) else ""), content)
     raise ApiError(
         400,
         'a part of type "file" needs file.file_id, the id of a file that was uploaded to /v1/files, or file.file_data, '

@@ -13,6 +13,7 @@ from rapid_integrations.errors import DocumentError, RapidError
 from rapid_integrations.prompt import Prompt
 from rapid_integrations.server.file_store import FileStore, StoredFile
 
+_LONG = 20  # characters a token of the window, beyond which a text is not counted before the engine has taken it
 _NO_QUESTION = "What is this about?"  # in place of the first question while a document is read ahead
 
 
@@ -43,10 +44,15 @@ class BackgroundReading:
         task.add_done_callback(lambda _: self._tasks.pop(file_id, None))
 
     def resume(self) -> None:
-        """Begin to read the files whose text an earlier run of the server did not get."""
+        """Begin to read the files whose text an earlier run of the server did not get.
+
+        So are those whose text it got and its engine refused: another model may have room for them.
+        """
         for file in self._store.all():
-            self._store.change(file.id, read=False, progress=None)
-            self.adopt(file)
+            refused = file.status == "error" and self._store.has_text(file.id)
+            again = {"status": "uploaded", "details": None} if refused else {}
+            self._store.change(file.id, read=False, progress=None, **again)
+            self.adopt(self._store.get(file.id))
 
     def adopt(self, file: StoredFile) -> None:
         """Begin to read a file without a text: the server that was to read it may have ended."""
@@ -118,11 +124,18 @@ class BackgroundReading:
         def report(stage: str, done: int, total: int) -> None:
             self._store.change(file_id, progress=(stage, done, total))
 
-        asked = prompt([document.text], _NO_QUESTION)
-        tokens = await in_thread(lambda: self._engine.count_tokens(asked))
-        self._store.change(file_id, tokens=tokens)
+        async def count() -> None:
+            asked = prompt([document.text], _NO_QUESTION)
+            self._store.change(file_id, tokens=await in_thread(lambda: self._engine.count_tokens(asked)))
+
+        # All tokens of a text that is far too long would take half a minute. The engine refuses it by its beginning.
+        first = len(document.text) <= _LONG * self._engine.target.context_window or not self._engine.reuses_prefixes
+        if first:
+            await count()
         if self._engine.reuses_prefixes:
             await self._engine.aread(document, prompt=prompt, on_progress=report)
+        if not first:
+            await count()
         self._store.change(file_id, read=self._engine.reuses_prefixes)
 
 

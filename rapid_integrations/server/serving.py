@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 
 import uvicorn
 from starlette.applications import Starlette
@@ -16,6 +17,7 @@ logger = logging.getLogger("rapid.server")
 
 _LOOK_S = 0.05  # interval at which a stopping server looks whether the answers have ended
 _MOST_CONNECTIONS = 4096
+_IDLE_S = 75  # of a connection, between requests. A proxy that keeps one for 60 s must not meet a closed one (502)
 _LAST_WORDS_S = 5  # for the answers that are cut to say so
 
 
@@ -47,6 +49,22 @@ class GracefulServer(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
+def require_certificate(certificate: str, key: str) -> None:
+    """Look at the files of a certificate and of its key.
+
+    Raises:
+        ConfigurationError: a file cannot be read, is no PEM, or has a password, or they do not belong together.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            f"--tls-certificate {certificate} and --tls-key {key} cannot be used ({reason}): give two PEM files, the "
+            "certificate with those of its issuers and its key without a password"
+        ) from error
+
+
 def server_of(app: Starlette, host: str, port: int, tls: tuple[str, str] | None = None) -> GracefulServer:
     """Return a server for an app of `create_app`.
 
@@ -68,6 +86,7 @@ def server_of(app: Starlette, host: str, port: int, tls: tuple[str, str] | None 
         http="h11",  # httptools, which uvicorn takes where it is installed, has no limit for headers
         lifespan="on",
         limit_concurrency=_MOST_CONNECTIONS,
+        timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_LAST_WORDS_S,
         ssl_certfile=certificate,
         ssl_keyfile=key,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+from contextlib import suppress
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rapid_integrations.config import Settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 MIB = 2**20
+
+_HOST = re.compile(r"\*|[a-z0-9._-]+")
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#@*\s]+")
 
 
 class ServerSettings(Settings):
@@ -46,3 +52,35 @@ class ServerSettings(Settings):
     allowed_origins: tuple[str, ...] = Field(
         default=(), description="origins of other web pages that may call the server (CORS); by default none"
     )
+
+    @field_validator("files_dir", "api_keys")
+    @classmethod
+    def _of_home(cls, given: Path | None) -> Path | None:
+        return None if given is None else given.expanduser()  # a shell leaves the ~ of --files-dir=~/files
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names_only(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_host, given))
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins_only(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(origin.lower() for origin in given)
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin: give scheme, host and, if there is one, port of each page, such as "
+                    "https://app.example.org or http://localhost:3000, without a path or a slash behind it"
+                )
+        return origins
+
+
+def _host(given: str) -> str:
+    """Return a name as it is compared with that of a request: in small letters, without brackets."""
+    name = given.lower().removeprefix("[").removesuffix("]")
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(name))
+    if not _HOST.fullmatch(name):
+        raise ValueError(f"{given!r} is no name of a host: give it alone, without scheme, port and path")
+    return name

@@ -29,7 +29,7 @@ class ToolRequest:
     Attributes:
         tools: the declarations, for the chat template.
         choice: "auto", "required", or a tool's name. ("none" makes no `ToolRequest`: the template gets no tools.)
-        parallel: whether one answer may hold several calls.
+        parallel: whether one answer may hold several calls. It holds one if a tool is named.
         call_format: the format of calls.
     """
 
@@ -55,7 +55,8 @@ class ToolRequest:
             raise ConfigurationError(
                 f"tool_choice={choice!r} is not 'auto', 'none', 'required' or a tool's name ({', '.join(names)})"
             )
-        return cls(tuple(declarations), choice, parallel, call_format)
+        # A function that is named is called once, as in OpenAI's API: a small model would call it until it is cut.
+        return cls(tuple(declarations), choice, parallel and choice in (AUTO, REQUIRED), call_format)
 
     @cached_property
     def enforced(self) -> dict[str, Enforceable]:

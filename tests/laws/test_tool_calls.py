@@ -49,11 +49,17 @@ def test_a_required_call_is_made(family, marked):
 
 
 @pytest.mark.parametrize("family", TEMPLATES)
-def test_a_named_tool_is_called(family):
+def test_a_named_tool_is_called_once(family):
     for name in SCHEMAS:
-        answer = ask(engine(family), name, parallel=False)
+        answer = ask(engine(family), name, parallel=True)
         assert [call.name for call in answer.tool_calls] == [name]
         assert_valid(answer)
+
+
+def test_a_named_tool_is_not_called_again_and_again():
+    for seed in range(4):
+        answer = ask(engine("qwen2.5"), "now", temperature=1.0, seed=seed)
+        assert len(answer.tool_calls) == 1 and answer.finish_reason == "tool_calls"
 
 
 @pytest.mark.parametrize("family", ["qwen2.5", "mistral", "tagged"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -60,7 +61,7 @@ class OwnQuestions:
         if not texts or not isinstance(question := row.get("question"), str) or not question.strip():
             raise PromptError(
                 f'{self._path}, question {number + 1}: expected {{"document": text, "question": text, "answer": text '
-                f"or list of texts}}; found {', '.join(row) or 'nothing'}"
+                f"or list of texts}}; found {_shown(row)}"
             )
         assert isinstance(answers, list)
         document, source = self._document(number, row)
@@ -86,3 +87,12 @@ class OwnQuestions:
             f'{self._path}, question {number + 1}, has no document: give its text as "document", its name as "file", '
             "or the text that all questions are about as --data"
         )
+
+
+def _shown(row: dict[str, object]) -> str:
+    """Return what a line holds: a text by its name alone, anything else and an empty text with it."""
+    short = [
+        name if isinstance(value, str) and value.strip() else f"{name} = {json.dumps(value)[:40]}"
+        for name, value in row.items()
+    ]
+    return ", ".join(short) or "nothing"

@@ -14,6 +14,7 @@ from rapid_integrations.server.body import parsed
 from rapid_integrations.server.chat_format import ChatFormat
 from rapid_integrations.server.choices import Ask, Choices
 from rapid_integrations.server.completion_format import CompletionFormat
+from rapid_integrations.server.failures import ApiError
 from rapid_integrations.server.parameters import sampling_of, speculation_of, template_of, tools_of
 from rapid_integrations.server.prompts import ServedPrompt, chat_prompt, text_prompt
 from rapid_integrations.server.requests import ChatRequest, CompletionRequest
@@ -62,6 +63,18 @@ def _options(body: ChatRequest | CompletionRequest, state: ServerState) -> dict[
     """Return the arguments of `RapidEngine.stream` that both endpoints share."""
     options: dict[str, Any] = {"speculation": speculation_of(body, state.engine), **template_of(body, state.engine)}
     wanted = bool(body.logprobs) if isinstance(body, ChatRequest) else body.logprobs is not None
+    if isinstance(body, ChatRequest) and body.top_logprobs and not wanted:
+        raise ApiError(
+            400, "top_logprobs needs logprobs: set logprobs to true, too", "invalid_value", param="top_logprobs"
+        )
+    if isinstance(body, CompletionRequest) and wanted and body.echo:
+        raise ApiError(
+            400,
+            "echo and logprobs in one request: the server has log-probabilities of the answer and none of the prompt's "
+            "tokens. Leave one of the two out",
+            "invalid_value",
+            param="logprobs",
+        )
     if wanted or body.options.trace:
         options["trace"] = True
         options["trace_candidates"] = (body.top_logprobs if isinstance(body, ChatRequest) else body.logprobs) or 1

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rapid_integrations.engine.async_stream import in_thread
 from rapid_integrations.server.openapi import document
 from rapid_integrations.server.state import ServerState
 
@@ -26,6 +27,7 @@ def routes(state: ServerState) -> list[Route]:
         }
 
     def model() -> dict[str, Any]:
+        """Return the model that answers. Whether it calls tools takes seconds to find out for the first time."""
         return {
             "id": state.model_name,
             "object": "model",
@@ -43,14 +45,15 @@ def routes(state: ServerState) -> list[Route]:
     async def listed(_: Request) -> Response:
         name = state.embedder_name
         more = [] if name is None else [embedder(name)]
-        return JSONResponse({"object": "list", "data": [model(), *more]})  # clients take the first one for their chats
+        first = await in_thread(model)  # clients take the first one for their chats
+        return JSONResponse({"object": "list", "data": [first, *more]})
 
     async def one(request: Request) -> Response:
         name = request.path_params["model"]
         if name == state.embedder_name != state.model_name:
             return JSONResponse(embedder(name))
         state.require_model(name)
-        return JSONResponse(model())
+        return JSONResponse(await in_thread(model))
 
     described = document()
 

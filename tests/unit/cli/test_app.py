@@ -1,5 +1,6 @@
 """The `rapid` command, run in a process of its own or in this one, on a tiny model in a folder."""
 
+import errno
 import json
 import os
 import re
@@ -9,8 +10,9 @@ import sys
 
 import pytest
 
+import rapid_integrations
 from rapid_integrations.cli.app import app
-from rapid_integrations.cli.console import INTERRUPTED
+from rapid_integrations.cli.console import INTERRUPTED, errors_taught
 from rapid_integrations.cli.options import DocumentOptions
 from tests.toys.command_line import CliRunner
 from tests.toys.thinking import EMPTY
@@ -258,3 +260,14 @@ def test_every_command_that_answers_takes_them(folder, monkeypatch, tmp_path):
     ):
         result = CliRunner().invoke(app, [*command, *models])
         assert result.exit_code == 1 and "reads no such name" in " ".join(result.stderr.split()), command
+
+
+def test_the_version_is_told():
+    done = CliRunner().invoke(app, ["--version"])
+    assert done.exit_code == 0 and done.stdout == f"rapid-integrations {rapid_integrations.__version__}\n"
+
+
+def test_only_errors_of_standard_output_are_called_so():
+    for error in (OSError(errno.ENOENT, "No such file or directory"), ConnectionResetError(errno.ECONNRESET, "reset")):
+        with pytest.raises(OSError, match=error.strerror), errors_taught():
+            raise error

@@ -39,11 +39,20 @@ def test_keys_are_made_listed_and_removed(tmp_path):
         (["--host", "0.0.0.0"], "--api-keys"),
         (["--tls-key", "a.pem"], "belong together"),
         (["--host", "203.0.113.7", "--api-keys", "keys"], "cannot listen at 203.0.113.7"),
+        (["--api-keys", "keys"], "the file of API keys cannot be read"),
+        (["--files-dir", "file"], "file cannot keep the uploaded documents"),
+        (["--tls-certificate", "missing", "--tls-key", "missing"], "cannot be used (No such file or directory)"),
+        (["--tls-certificate", "file", "--tls-key", "file"], "give two PEM files"),
+        (["--allowed-origin", "https://app.example/"], "is no origin"),
+        (["--allowed-host", "https://app.example"], "is no name of a host"),
     ],
 )
-def test_what_cannot_work_is_said_before_models_are_loaded(arguments, said):
-    done = run("serve", "--target", "no such model", *arguments)
+def test_what_cannot_work_is_said_before_models_are_loaded(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("no certificate")
+    done = run("serve", "--port", 0, "--target", "no such model", *arguments)
     assert done.exit_code == 1 and said in " ".join(done.output.split())
+    assert "no such model" not in done.output
 
 
 @pytest.mark.process

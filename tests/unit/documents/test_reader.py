@@ -62,7 +62,18 @@ def test_links_do_not_lead_in_circles(folder):
 
 def test_pipes_in_a_folder_are_not_waited_for(folder):
     os.mkfifo(folder / "pipe")
-    assert len(read_documents(folder)) == 4
+    found = read_documents(folder)
+    assert len(found) == 4
+    assert Skipped(str(folder / "pipe"), "is a pipe, socket or device") in found.skipped
+
+
+def test_a_link_to_a_file_that_is_gone_is_named(folder):
+    (folder / "moved.md").symlink_to(folder / "nowhere.md")
+    (folder / "itself.md").symlink_to(folder / "itself.md")
+    found = read_documents(folder)
+    assert len(found) == 4
+    for name in ("moved.md", "itself.md"):
+        assert Skipped(str(folder / name), "is a link to no file") in found.skipped
 
 
 def test_names_tell_documents_apart():
@@ -144,3 +155,16 @@ def test_utf8_data_files(folder):
     (folder / "latin.jsonl").write_bytes(b"\xfcber")
     with pytest.raises(DocumentError, match=r"latin.jsonl is not UTF-8 text \(byte 0\)"):
         read_utf8(folder / "latin.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("https://example.org/report.pdf", "is an address and no file: download it"),
+        ("*.nothing", "A shell replaces"),
+        ("nothing.md", "cannot be read: No such file or directory$"),
+    ],
+)
+def test_what_is_no_file_is_told_apart(path, said):
+    with pytest.raises(DocumentError, match=said):
+        read_documents(path)

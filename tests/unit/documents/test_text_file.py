@@ -47,6 +47,16 @@ def test_what_a_file_declares_counts_where_it_holds():
     assert decode(b"abc", "a.html", "no-such-thing") == ("abc", ())
 
 
+@pytest.mark.parametrize("name", ["latin-1", "iso8859_1", "iso-latin-1-unix", "Latin-1-dos", "L1"])
+def test_names_of_editors_and_of_python_count_too(name):
+    assert decode("# Größe, naïveté\n".encode("latin-1"), "a.py", name) == ("# Größe, naïveté\n", ())
+
+
+def test_an_encoding_that_no_browser_knows_is_read_as_it_is_declared():
+    assert decode("Größe".encode("cp850"), "a.py", "cp850") == ("Größe", ())
+    assert decode("Größe".encode("cp1252"), "a.py", "rot13")[0] == "Größe"  # it is no encoding of characters
+
+
 def test_damaged_utf8_keeps_the_rest():
     data = (GERMAN * 3).encode().replace("ß".encode(), b"\xff", 1)
     text, (remark,) = decode(data, "a.txt")

@@ -184,6 +184,13 @@ def test_documents_are_cut_to_the_context_and_the_window(run, shared):
     assert 1700 < predictions["window", "0.0", "lc"].usage.prompt_tokens < 2048
 
 
+def test_documents_that_lost_their_middle_are_told(shared, tmp_path):
+    runner = Runner(shared)
+    tasks = [PlannedTask(Words(2), "whole"), PlannedTask(Words(2, characters=4000), "long")]
+    assert runner.run(tasks, [parse_method("lc")], PredictionFile(tmp_path / "predictions.jsonl", {}))
+    assert runner.cut == {"long": {"0", "1"}}
+
+
 def test_letters_and_chain_of_thought(run, shared):
     pytest.importorskip("llguidance")
     _, predictions = run(shared, Words(1, one_of("AB")), ("lc", "rag", "rapid"), label="letters")

@@ -242,7 +242,8 @@ def test_own_questions(tmp_path):
     [
         ('{"question": "Q?", "document": "D"}', "question 1: expected"),
         ('{"question": "Q?", "document": "D", "answer": []}', "question 1: expected"),
-        ('{"question": " ", "document": "D", "answer": "a"}', "question 1: expected"),
+        ('{"question": " ", "document": "D", "answer": "a"}', r"question 1: expected.*; found question = \" \", doc"),
+        ('{"question": "Q?", "document": "D", "answer": 7}', "found question, document, answer = 7$"),
         ('{"question": "Q?", "answer": "a"}', "has no document"),
         ('{"question": "Q?", "answer": "a", "document": ""}', "has no document"),
         ('{"question": "Q?", "answer": "a", "file": "missing.txt"}', "missing.txt cannot be read"),

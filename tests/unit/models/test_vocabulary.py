@@ -1,6 +1,7 @@
 """Text to ids and back: documents cannot give orders, nothing is added twice, nothing is cut."""
 
 import threading
+import time
 from datetime import datetime
 
 import pytest
@@ -30,6 +31,7 @@ from tests.toys.models import (
     SPECIAL_TOKENS,
     byte_tokenizer,
     tiny_model,
+    words,
 )
 from tests.toys.thinking import EMPTY
 
@@ -304,6 +306,27 @@ def test_the_users_settings_stay():
     tokenizer.backend_tokenizer.enable_truncation(50)
     Vocabulary(tokenizer, [EOS_ID]).encode("abc<|im_end|>")
     assert tokenizer.backend_tokenizer.truncation["max_length"] == 50
+
+
+def test_other_threads_run_while_a_long_text_is_read():
+    text = words(1, 200_000)
+    ticks, ended = [], threading.Event()
+
+    def tick():
+        while not ended.wait(0.002):
+            ticks.append(time.monotonic())
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    begin = time.monotonic()
+    try:
+        plain.encode(text)
+    finally:
+        end = time.monotonic()
+        ended.set()
+        ticking.join()
+    inside = [begin, *(each for each in ticks if begin < each < end), end]
+    assert max(later - earlier for earlier, later in zip(inside, inside[1:], strict=False)) < 0.6 * (end - begin)
 
 
 def test_threads_may_share_one():

@@ -47,7 +47,7 @@ def test_a_client_who_leaves_ends_the_request_within_a_pass(address, client, eng
     with sent(address, {**LONG, "stream": stream}):
         assert settle(lambda: engine.running_requests == 1)
     assert settle(lambda: engine.running_requests == 0)  # the answer itself would have taken far longer
-    assert 'route="/v1/chat/completions",status="499"' in client.get("/metrics").text
+    assert settle(lambda: 'route="/v1/chat/completions",status="499"' in client.get("/metrics").text)
 
 
 def test_a_client_who_leaves_while_waiting_waits_no_more(app_of, engine):

@@ -56,6 +56,13 @@ def test_headers_without_an_end_are_refused(address):
         pytest.fail("64 MB of headers were taken")
 
 
+def test_a_connection_outlives_those_that_proxies_keep(app_of):
+    from rapid_integrations.server.serving import server_of
+
+    # nginx and the usual load balancers keep theirs for 60 s, and answer 502 if they use one that is closed.
+    assert server_of(app_of(), "127.0.0.1", 0).config.timeout_keep_alive > 60
+
+
 def test_a_thousand_idle_connections_keep_nobody_out(address, client):
     idle = []
     try:

@@ -69,8 +69,9 @@ def test_a_file_may_be_a_part_of_a_message_as_in_openais_api(client):
 
 
 def test_a_file_may_come_within_a_message(client):
-    content = base64.b64encode(pdf("About apples. " * 30, "About pears. " * 30)).decode()
-    for data in (content, f"data:application/pdf;base64,{content}"):
+    data = pdf("About apples. " * 30, "About pears. " * 30)
+    content, in_lines = base64.b64encode(data).decode(), base64.encodebytes(data).decode().replace("\n", "\r\n")
+    for data in (content, f"data:application/pdf;base64,{content}", in_lines):
         file = {"filename": "../fruit.pdf", "file_data": data}
         parts = [{"type": "file", "file": file}, {"type": "text", "text": "Which pears?"}]
         found = asked(client, [{"role": "user", "content": parts}])
@@ -129,6 +130,14 @@ def test_text_completions_take_documents_and_find_contexts(client):
 def test_what_cannot_be_a_prompt_is_refused(client, messages, rapid, code):
     answer = client.post("/v1/chat/completions", json={"model": "tiny", "messages": messages, "rapid": rapid})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+
+
+def test_wrong_base64_is_not_taken_for_a_missing_file(client):
+    for file, said in (({"file_data": "J_BE"}, "is no base64"), ({"filename": "a.pdf"}, "needs file.file_id")):
+        parts = [{"type": "file", "file": file}, {"type": "text", "text": "Which?"}]
+        message = {"role": "user", "content": parts}
+        answer = client.post("/v1/chat/completions", json={"model": "tiny", "messages": [message]})
+        assert answer.status_code == 400 and said in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("rapid", [{"documents": [{"text": "a report"}]}, {"context": "a report"}])

@@ -71,6 +71,8 @@ def test_documents_are_read_once_and_named_as_sources(client):
         ({"n": 9}, 400, "too_many_choices", "n"),
         ({"stop": ["a", 1]}, 400, "invalid_value", "stop.1"),
         ({"tool_choice": "sometimes"}, 400, "invalid_value", "tool_choice"),
+        ({"tool_choice": {"type": "allowed_tools"}}, 400, "invalid_value", "tool_choice.type"),
+        ({"top_logprobs": 3}, 400, "invalid_value", "top_logprobs"),
         ({"messages": [{"role": "nobody", "content": "a"}]}, 400, "invalid_value", "messages.0.role"),
         ({"messages": [{"content": "a"}]}, 400, "missing_required_parameter", "messages.0.role"),
         ({"rapid": {"documents": [{"txt": "a"}]}}, 400, "unknown_parameter", "rapid.documents.0.txt"),
@@ -92,6 +94,12 @@ def test_text_completions(client, engine):
     assert found["usage"]["prompt_tokens"] == 4
     alone = asked(client, TEXT, prompt="ab", seed=2, temperature=1.0).json()["choices"][0]["text"]
     assert texts[1] == "ab" + alone  # the second answer's seed is the next one
+
+
+def test_a_prompts_log_probabilities_are_not_left_out_in_silence(client):
+    refused = asked(client, TEXT, prompt="ab", echo=True, logprobs=1)
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "logprobs"
+    assert asked(client, TEXT, prompt="ab", echo=False, logprobs=1).status_code == 200
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """Documents over HTTP: upload, list, read, delete; names and bytes that a stranger chose."""
 
+import time
+
 import pytest
 
 from tests.toys.document_files import docx, paragraph, pdf
 from tests.toys.models import words
-from tests.toys.served import client_of, running, uploaded
+from tests.toys.served import client_of, running, tiny_engine, uploaded
 
 HOSTILE = [
     "../../../etc/passwd",
@@ -116,6 +118,28 @@ def test_formats_become_text_and_pages(client, name, content, pages):
 def test_a_document_beyond_the_context_window_is_an_error_at_once(client):
     file = uploaded(client, words(1, 8000))
     assert file["status"] == "error" and "holds 32,768 tokens" in file["status_details"]
+
+
+def test_a_text_that_is_far_too_long_is_refused_before_all_of_it_is_counted(client):
+    file = uploaded(client, "all of this " * 100_000)
+    assert file["status"] == "error" and "the prompt has about" in file["status_details"]
+    assert file["rapid"]["tokens"] is None
+
+
+def test_a_document_that_was_too_long_is_read_by_a_model_that_has_room(app_of, tmp_path):
+    with tiny_engine(window=256) as small, running(app_of(engine=small, files_dir=tmp_path)) as address:
+        with client_of(address) as client:
+            file = uploaded(client, words(1, 400))
+            assert file["status"] == "error" and "holds 256 tokens" in file["status_details"]
+            binary = uploaded(client, b"MZ" + bytes(500), "program.exe")
+            assert binary["status"] == "error"
+    with running(app_of(files_dir=tmp_path)) as address, client_of(address) as client:
+        deadline = time.monotonic() + 120
+        while not (found := client.get(f"/v1/files/{file['id']}").json())["rapid"]["read"]:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+        assert found["status"] == "processed" and found["status_details"] is None and found["rapid"]["tokens"] > 256
+        assert client.get(f"/v1/files/{binary['id']}").json()["status_details"] == binary["status_details"]
 
 
 def test_a_question_waits_for_a_document_that_is_being_read(client):
