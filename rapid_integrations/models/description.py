@@ -149,16 +149,16 @@ class Attention:
 class Recurrence:
     """What stands in the place of an attention, or beside one.
 
-    It is a gated delta net (arXiv 2412.06464), also with a decay for each number of a key (arXiv 2510.26692), or a Mamba2
-    (arXiv 2405.21060).
+    It is a gated delta net (arXiv 2412.06464), also with a decay for each number of a key (arXiv 2510.26692), or a
+    Mamba2 (arXiv 2405.21060).
 
     Each head keeps a matrix S, (D_k, D_v), in place of keys and values. A token's key k, value v, decay a and rate b
     make S' = a S + k u^T of it, and its query q gets S'^T q. Queries, keys and values are convolved with the same
     numbers of the tokens before them.
 
     A gated delta net adds what is new, u = b (v - a S^T k). Its keys have the length 1, and its queries that of 1 over
-    the root of D_k. What a head gives is normalised, and then a gate's SiLU is a factor. With `decay_up` each number of a
-    key has a decay of its own, a factor on its row of S.
+    the root of D_k. What a head gives is normalised, and then a gate's SiLU is a factor. With `decay_up` each number
+    of a key has a decay of its own, a factor on its row of S.
 
     Mamba2 adds u = b v, and to what a query gets it adds a multiple of v. Gates come before the norm, which takes some
     heads together, or behind it, or there is no norm. Mamba calls a query C, a key B and a value x, and a rate is its
@@ -167,8 +167,8 @@ class Recurrence:
     Attributes:
         inputs: matrices of queries, keys, values, and of gates behind them: (2 H_k D_k + 2 H_v D_v, E).
         rates: of what rates and decays are computed from, never quantised: of a delta net (2 H_v, E), the rates first,
-            of Mamba2 (H_v, E), as both are computed from the same; with `decay_up` rates (H_v, E), and then what that and
-            `gate_up` read.
+            of Mamba2 (H_v, E), as both are computed from the same; with `decay_up` rates (H_v, E), and then what that
+            and `gate_up` read.
         out: the matrix behind it, (E, H_v D_v).
         key_heads, value_heads, key_dim, value_dim: H_k, H_v, D_k and D_v. A query and key serve H_v / H_k heads.
         convolution: (2 H_k D_k + H_v D_v, 1, W), factors of a row and those before it, its own last.
@@ -186,8 +186,8 @@ class Recurrence:
         factor: on what `out` gives, where it stands beside an attention.
         rate_scale: factor on a delta net's rates, which are sigmoids.
         sigmoid_gates: a gate's sigmoid is a factor, and not its SiLU.
-        decay_up, gate_up: matrices (H_v D_k, ...) and (H_v D_v, ...) behind those of `rates`, of decays and of gates, which
-            `inputs` has not then; None: there are none.
+        decay_up, gate_up: matrices (H_v D_k, ...) and (H_v D_v, ...) behind those of `rates`, of decays and of gates,
+            which `inputs` has not then; None: there are none.
     """
 
     inputs: Inputs

@@ -260,8 +260,8 @@ def changed_by_number(
 ) -> tuple[Tensor, Tensor]:
     """Return what `changed` does for a delta net of which each number of a key has a decay of its own.
 
-    What is left of a number between two tokens is a product of decays, which is taken for each pair of them: quotients of
-    products from the chunk's beginning would overflow.
+    What is left of a number between two tokens is a product of decays, which is taken for each pair of them:
+    quotients of products from the chunk's beginning would overflow.
 
     Args:
         query, key: (H, T, D_k) float32.
@@ -275,7 +275,9 @@ def changed_by_number(
     for q, k, v, a, b in zip(*chunks, strict=True):
         log = a.clamp(min=_LEAST_DECAY).log().cumsum(dim=1)  # (H, C, D_k)
         later = torch.ones(q.shape[1], q.shape[1], dtype=torch.bool, device=q.device).tril()[..., None]
-        left = (log[:, :, None] - log[:, None]).masked_fill(~later, -torch.inf).exp()  # of number d of token j at token i
+        left = (
+            (log[:, :, None] - log[:, None]).masked_fill(~later, -torch.inf).exp()
+        )  # (H, i, j, D_k), of token j's at token i
         by_key = torch.einsum("hid,hijd,hjd->hij", k, left, k)
         system = b[..., None] * by_key
         added = b[..., None] * (v - (log.exp() * k) @ state)

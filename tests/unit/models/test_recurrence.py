@@ -85,7 +85,8 @@ NEMOTRON = {
 BAMBA = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1, **MAMBA}
 KIMI = {
     **{"hidden_size": 64, "intermediate_size": 96, "moe_intermediate_size": 32, "linear_head_dim": 32},
-    **{"linear_num_heads": 2, "q_lora_rank": None, "kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 32},
+    **{"linear_num_heads": 2, "q_lora_rank": None, "kv_lora_rank": 64, "v_head_dim": 32},
+    **{"qk_nope_head_dim": 32, "qk_rope_head_dim": 32},
 }
 LFM2 = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1}
 SIZES = {
@@ -191,7 +192,8 @@ def in_steps(lm, text, *lengths):
 )
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 def test_steps_of_the_kernels_are_the_model_in_float32(family, quantization):
-    changes = {"mlp_layer_types": ["dense"] * 3} if family == "kimi_linear" else {}  # rounding sends rows to other experts
+    # rounding sends rows to other experts
+    changes = {"mlp_layer_types": ["dense"] * 3} if family == "kimi_linear" else {}
     made = model(torch.bfloat16, family, **changes)
     ours = HuggingFaceLM(made, take_over=True, quantization=quantization)
     assert ours._fused._native is not None

@@ -141,7 +141,8 @@ def recurrent_at_random(rng):
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(0.15 if kind.startswith(("qwen", "olmo")) else 0.3)  # of few keys, rounding explodes sooner
+                # of few keys, rounding explodes sooner
+                parameter.mul_(0.15 if kind.startswith(("qwen", "olmo")) else 0.3)
     return made.bfloat16()
 
 
