@@ -392,7 +392,7 @@ class Layer:
         mlp: or experts in its place; None: there is neither.
         before_attention, before_mlp: norms of what attention and MLP read.
         after_attention, after_mlp: norms of what they give, before it is added.
-        parallel: both read the same rows, and `before_mlp` is that of the attention.
+        parallel: both read the same rows, each behind its own norm, or both behind the same.
         residual: factor on what they add.
         input: what the layer adds at its end.
         scale: (1,), factor on all that the layer gives; None: 1.
@@ -421,6 +421,12 @@ class Layer:
     def experts(self) -> Experts | None:
         """The experts that it has in place of an MLP, or beside it."""
         return self.mlp if isinstance(self.mlp, Experts) else self.beside
+
+    @property
+    def norms_apart(self) -> bool:
+        """Whether attention and MLP stand beside each other, and each reads rows behind a norm of its own."""
+        norms = self.before_attention, self.before_mlp
+        return self.parallel and len({id(each.weight) for each in norms if each is not None}) > 1
 
     @property
     def attends(self) -> Attention | None:
@@ -505,6 +511,8 @@ class Decoder:
             return "its layers have recurrent states"
         if any(attention.gated for attention in self.attentions):
             return "its heads have gates"
+        if any(layer.norms_apart for layer in self.layers):
+            return "attention and MLP stand beside each other, each behind a norm of its own"
         if not self.uniform:
             return "its layers have heads of several shapes, inputs of their own or the keys of other layers"
         if any(attention.growth is not None for attention in self.attentions):

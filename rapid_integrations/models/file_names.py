@@ -94,10 +94,8 @@ def _below_each_other(weight: Tensor, tensors: Mapping[str, Tensor]) -> list[str
     parts: list[str] = []
     begin = 0
     while weight.ndim and begin < len(weight):
-        fitting = ((name, each) for name, each in tensors.items() if each.ndim == weight.ndim and name not in parts)
-        found = next(
-            (name for name, each in fitting if len(each) and _same(weight[begin : begin + len(each)], each)), None
-        )
+        fitting = (each for each, own in tensors.items() if own.ndim == weight.ndim and len(own) and each not in parts)
+        found = next((each for each in fitting if _lies_in(weight, begin, tensors[each])), None)
         if found is None:
             return None
         parts.append(found)
@@ -119,7 +117,10 @@ def _stack(weight: Tensor, groups: Sequence[Sequence[str]], tensors: Mapping[str
 
 def _lies(group: Sequence[str], weight: Tensor, begin: int, tensors: Mapping[str, Tensor]) -> bool:
     """Return whether the matrices of a group lie in those of a stack, from a row on."""
-    end = begin + len(tensors[group[0]])
-    if len(group) != len(weight) or begin == end:
+    if len(group) != len(weight) or not len(tensors[group[0]]):
         return False
-    return all(_same(own[begin:end], tensors[name]) for own, name in zip(weight, group, strict=True))
+    return all(_lies_in(own, begin, tensors[name]) for own, name in zip(weight, group, strict=True))
+
+
+def _lies_in(weight: Tensor, begin: int, tensor: Tensor) -> bool:
+    return _same(weight[begin : begin + len(tensor)], tensor)

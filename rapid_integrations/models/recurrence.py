@@ -26,6 +26,7 @@ from rapid_integrations.models.short_convolution import shape_of_convolutions
 from rapid_integrations.models.taken_weights import Linears, Matrices, fuse
 
 _CHUNK = 64  # tokens that are computed together
+_MOST_ROWS = 128  # of a prompt that are computed at a time; a multiple of the chunk
 _SHORT_CHUNK = 16  # the same where each number of a key has a decay
 _LEAST_DECAY = 1e-30  # smaller ones leave nothing either
 _LEAST_SQUARE = 1e-6  # is added to the squared length of queries and keys
@@ -134,42 +135,57 @@ class TakenRecurrence:
             done: the pass over this text's state.
             kernels: whether this package's kernels compute it.
         """
-        own = self.described
+        own, recorded = self.described, done.recorded[index]
         assert rates is not None
+        given: list[Tensor] = []
+        begin, whole = 0, len(recorded) + len(inputs)
+        state, before = done.before.matrices[index], done.before.inputs[index]
+        for end, after in (*zip(done.stops, done.states, strict=True), (whole, None)):
+            into = None if after is None else after.matrices[index]
+            while begin < end:
+                # Few rows at a time: as float32 they take several times the memory of the product's.
+                stop = min(end, begin + _MOST_ROWS)
+                old, new = recorded[begin:stop], slice(max(begin - len(recorded), 0), max(stop - len(recorded), 0))
+                rows, gates = self._rows(inputs[new], rates[new])
+                if done.rows is not None:
+                    done.rows[index, len(recorded) + new.start : len(recorded) + new.stop] = rows
+                rows = torch.cat([old, rows]) if len(old) else rows
+                if into is None and stop < end:
+                    into = torch.empty_like(state)
+                if kernels:
+                    heads = prefill.recur(self.native, rows, before, state, into)
+                    state = state if into is None else into
+                else:
+                    heads, state = self._by_operators(rows, before, state, into)
+                if len(gates):  # some of the rows are new
+                    given.append(self._gated(heads[len(old) :], gates, kernels))
+                last = torch.cat([before, rows[max(len(rows) - len(before), 0) :, : own.channels]])
+                before, begin = last[len(last) - len(before) :], stop
+            if after is not None:
+                after.inputs[index] = before
+        return torch.cat(given)
+
+    def _rows(self, inputs: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is recorded of rows, (T, C + rates) float32, and their gates, (T, H_v * D_v)."""
+        own = self.described
         convolved, gates = inputs[:, : own.channels], inputs[:, own.channels :]
+        parts = [convolved.float(), rates.float()]
         if self.decay_up is not None and self.gate_up is not None:
             low = [own.value_heads, *(each.in_features for each in (own.decay_up, own.gate_up) if each is not None)]
             rates, of_decays, of_gates = torch.split(rates, low, dim=1)
-            rates = torch.cat([rates.float(), self._decays(self.decay_up(of_decays))], dim=1)
+            parts[1:] = [rates.float(), self._decays(self.decay_up(of_decays))]
             gates = self.gate_up(of_gates)
-        new = torch.cat([convolved.float(), rates.float()], dim=1)
-        if done.rows is not None:
-            done.rows[index, -len(new) :] = new
-        rows = torch.cat([done.recorded[index], new])
-        state, before = done.before.matrices[index], done.before.inputs[index]
-        parts, begin = [], 0
-        for end, after in (*zip(done.stops, done.states, strict=True), (len(rows), None)):
-            if begin == end:
-                continue
-            into = None if after is None else after.matrices[index]
-            piece = torch.cat([before, rows[begin:end, : own.channels]])
-            if kernels:
-                part = prefill.recur(self.native, rows[begin:end], before, state, into)
-                state = state if into is None else into
-            else:
-                part, state = self._by_operators(rows[begin:end], before, state, into)
-            parts.append(part)
-            before, begin = piece[end - begin :], end
-            if after is not None:
-                after.inputs[index] = before
-        heads = torch.cat(parts)[len(rows) - len(inputs) :]
+        return torch.cat(parts, dim=1), gates
+
+    def _gated(self, heads: Tensor, gates: Tensor, kernels: bool) -> Tensor:
+        """Return what heads give, (T, H_v, D_v), with their gates and the norm, (T, H_v * D_v)."""
         if kernels:
             return prefill.gate_heads(self.native, heads, gates)
-        return gated(own, heads, gates.view(heads.shape)).to(inputs.dtype).flatten(1)
+        return gated(self.described, heads, gates.reshape(heads.shape)).to(gates.dtype).flatten(1)
 
     def _decays(self, x: Tensor) -> Tensor:
         """Return the decay of each number of a key, (T, H_v * D_k) float32."""
-        steps = softplus(x.float() + self.bias).view(len(x), self.described.value_heads, -1)
+        steps = softplus(x.float() + self.bias).unflatten(1, (self.described.value_heads, -1))
         return (self.decay[:, None] * steps).exp().flatten(1)
 
     def _by_operators(self, rows: Tensor, before: Tensor, state: Tensor, into: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -275,9 +291,8 @@ def changed_by_number(
     for q, k, v, a, b in zip(*chunks, strict=True):
         log = a.clamp(min=_LEAST_DECAY).log().cumsum(dim=1)  # (H, C, D_k)
         later = torch.ones(q.shape[1], q.shape[1], dtype=torch.bool, device=q.device).tril()[..., None]
-        left = (
-            (log[:, :, None] - log[:, None]).masked_fill(~later, -torch.inf).exp()
-        )  # (H, i, j, D_k), of token j's at token i
+        # (H, C, C, D_k): what is left at a token of what another one adds
+        left = (log[:, :, None] - log[:, None]).masked_fill(~later, -torch.inf).exp()
         by_key = torch.einsum("hid,hijd,hjd->hij", k, left, k)
         system = b[..., None] * by_key
         added = b[..., None] * (v - (log.exp() * k) @ state)

@@ -22,6 +22,7 @@ from rapid_integrations.models.families import (
     gemma4,
     glm,
     glm_moe,
+    gpt_neox,
     gpt_oss,
     granite,
     granite_hybrid,
@@ -41,8 +42,8 @@ from rapid_integrations.models.families import (
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
-    *(bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt_oss, granite),
-    *(granite_hybrid, hunyuan, kimi_linear, lfm2, llama, llama4, mixtral, nemotron_h, olmo, olmo_hybrid, phi),
+    *(bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt_neox, gpt_oss),
+    *(granite, granite_hybrid, hunyuan, kimi_linear, lfm2, llama, llama4, mixtral, nemotron_h, olmo, olmo_hybrid, phi),
     *(qwen_next, starcoder),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
