@@ -185,7 +185,8 @@ class TakenRecurrence:
 
     def _decays(self, x: Tensor) -> Tensor:
         """Return the decay of each number of a key, (T, H_v * D_k) float32."""
-        steps = softplus(x.float() + self.bias).unflatten(1, (self.described.value_heads, -1))
+        heads = self.described.value_heads
+        steps = softplus(x.float() + self.bias).view(len(x), heads, self.described.key_dim)
         return (self.decay[:, None] * steps).exp().flatten(1)
 
     def _by_operators(self, rows: Tensor, before: Tensor, state: Tensor, into: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -40,20 +40,8 @@ USUAL = (
     "qwen3_next",
 )
 OTHERS = (
-    *("axk1", "bamba", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu"),
-    *(
-        "arcee",
-        "cohere",
-        "ernie4_5",
-        "gemma",
-        "glm",
-        "gpt_neox",
-        "granitemoe",
-        "hunyuan_v1_dense",
-        "llama",
-        "ministral",
-        "mistral",
-    ),
+    *("axk1", "bamba", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu", "gpt_neox", "granitemoe"),
+    *("arcee", "cohere", "ernie4_5", "gemma", "glm", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
     *("stablelm", "starcoder2", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "minimax_m2", "phi"),
     *("gemma4_text", "lfm2_moe", "llama4_text", "qwen3_5_moe_text", "vaultgemma"),
