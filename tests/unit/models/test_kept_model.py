@@ -9,14 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig
 from rapid_integrations.kernels.cpu import native_library
-from rapid_integrations.models import loader
+from rapid_integrations.models import fused_decoder, loader
 from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.kept_model import NUMBERS, STRUCTURE, KeptModel
 from tests.toys import gguf_families, gguf_hybrids, gguf_mixers
+from tests.toys.embedder import HashEmbedder
 from tests.toys.every_family import tiny
 from tests.toys.gguf_experts import TOKENIZER, logits
+from tests.toys.models import words
 
 pytestmark = [
     pytest.mark.long,
@@ -260,3 +263,31 @@ def test_damaged_names_are_not_used(tmp_path, home, damage):
     path.write_text(damage(path.read_text()))
     later = of_folder(folder)
     assert not isinstance(later.lm, DecoderLM) and torch.equal(logits(later), logits(first))
+
+
+@pytest.mark.parametrize("family", ["falcon_h1", "kimi_linear"])
+def test_a_later_start_answers_from_the_states_that_the_first_one_left_on_disk(tmp_path, family, monkeypatch):
+    monkeypatch.setattr(fused_decoder, "spacing", lambda state_bytes, bytes_per_token: 16)  # as texts are short here
+    folder = other(tmp_path / "model", family)
+    prompt = Prompt.from_context(words(5, 60), words(55, 3))
+    answers = []
+    for kind in (HuggingFaceLM, DecoderLM):
+        target = of_folder(folder, dtype="float32")
+        assert isinstance(target.lm, kind)
+        with RapidEngine(
+            target,
+            embedder=HashEmbedder(threshold=-1.0),
+            compression=CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1),
+            prefix_cache_dir=tmp_path / "prefixes",
+        ) as engine:
+            outcomes = [
+                engine.generate(
+                    prompt,
+                    sampling=SamplingParams(max_new_tokens=16, temperature=0),
+                    speculation=SpeculationConfig(proposer=proposer),
+                )
+                for proposer in ("tree_hybrid", "drafter", "none")
+            ]
+        answers += [outcome.token_ids for outcome in outcomes]
+        assert (outcomes[0].stats.cached_prompt_tokens > 100) == (kind is DecoderLM)
+    assert len(answers[0]) > 4 and all(answer == answers[0] for answer in answers)
