@@ -191,20 +191,21 @@ Phi-3.5, Phi-4-mini and others whose rotations follow the length ("longrope") ch
 angles once for a text. The long ones serve a request whose prompt, output and drafts may exceed the original length
 together. So its keys never have to change, and rows are shared only among texts with the same angles.
 
-Multi-head latent attention (DeepSeek V2 and V3, GLM-4.7-Flash, Kimi K2.5, MiniCPM3, Youtu, A.X K1) is cached as
-latents: a token takes `kv_lora_rank + qk_rope_head_dim` numbers a layer, and not the keys and values of all heads. Few
-tokens attend to the latents themselves. For prompts, the keys and values of the heads are computed anew, by PyTorch's
-operators, which compute all of it on GPUs. `kv_dtype="int8"` serves such models. Longcat-Flash (two attentions a layer)
-and Kimi-Linear run in transformers' forward.
+Multi-head latent attention (DeepSeek V2 and V3, GLM-4.7-Flash, Kimi K2.5 and Linear, MiniCPM3, Youtu, A.X K1) is cached
+as latents: a token takes `kv_lora_rank + qk_rope_head_dim` numbers a layer, and not the keys and values of all heads.
+Few tokens attend to the latents themselves. For prompts, the keys and values of the heads are computed anew, by
+PyTorch's operators, which compute all of it on GPUs. In bfloat16 a row of a prompt may differ in its last bits with the
+piece in which it is read. `kv_dtype="int8"` serves such models. Longcat-Flash (two attentions a layer) runs in
+transformers' forward.
 
 Recurrent layers (gated delta nets, Mamba, lightning attention) and short convolutions keep a state in place of keys and
 values. It is kept every 512 to 4,096 tokens of a prompt, where other prompts with the same beginning go on.
 
-- **Described families** (Qwen3-Next, Qwen3.5, Granite 4, Falcon-H1, Nemotron-H, Bamba, LFM2): what the newest tokens
-  add to a state is recorded, so a rejected draft is forgotten, and nothing is read twice. Their prefixes are kept on
-  disk, too. Drafts are chains, not trees, and no layer is skipped. Nemotron-H's steps are at least `time_step_min`, as
-  transformers has it where it reads several tokens; for single ones, it leaves that out. Nemotron 3 with experts that
-  read latents (`moe_latent_size`) runs in transformers' forward.
+- **Described families** (Qwen3-Next, Qwen3.5, OLMo hybrid, Kimi Linear, Granite 4, Falcon-H1, Nemotron-H, Bamba,
+  LFM2): what the newest tokens add to a state is recorded, so a rejected draft is forgotten, and nothing is read twice.
+  Their prefixes are kept on disk, too. Drafts are chains, not trees, and no layer is skipped. Nemotron-H's steps are at
+  least `time_step_min`, as transformers has it where it reads several tokens; for single ones, it leaves that out.
+  Nemotron 3 with experts that read latents (`moe_latent_size`) runs in transformers' forward.
 - **Others**: the state at the start of a round is kept, and behind a rejected draft the accepted tokens are read once
   more. transformers continues some of them (Mamba, Falcon-Mamba, Jamba, Zamba, RecurrentGemma) with single tokens only:
   their prompts are slow behind the first 1,024 tokens. Their prefixes are kept in memory, and not on disk.
@@ -287,10 +288,10 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 # Families of the table beside those that are described.
 FURTHER = (
-    *("gpt2", "gpt_neox", "nanochat", "opt", "phimoe"),
-    *("bloom", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "jamba", "kimi_linear", "mamba2", "mpt"),
+    *("gpt2", "nanochat", "opt", "phimoe"),
+    *("bloom", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "jamba", "mamba2", "mpt"),
     *("recurrent_gemma", "rwkv", "bailing_hybrid", "falcon_mamba", "mamba", "minimax"),
-    *("olmo_hybrid", "zamba", "zamba2", "zaya"),
+    *("zamba", "zamba2", "zaya"),
 )
 
 

@@ -155,8 +155,8 @@ class TakenLayer:
     def products(self) -> dict[str, Linear]:
         """All products by name."""
         named = {"qkv": self.qkv, "out": self.out} | ({} if self.latent is None else self.latent.products)
-        if self.recurrence is not None and self.recurrence.rates is not None:
-            named["rates"] = self.recurrence.rates
+        if isinstance(self.recurrence, TakenRecurrence):
+            named |= self.recurrence.products
         if self.recurred_out is not None:
             named["recurred_out"] = self.recurred_out
         if self.input is not None:
@@ -171,8 +171,8 @@ class TakenLayer:
     def step_bytes(self) -> int:
         """Bytes that a step of one row reads."""
         own = self.qkv.step_bytes + self.out.step_bytes + (0 if self.latent is None else self.latent.step_bytes)
-        if self.recurrence is not None and self.recurrence.rates is not None:
-            own += self.recurrence.rates.step_bytes
+        if isinstance(self.recurrence, TakenRecurrence):
+            own += sum(product.step_bytes for product in self.recurrence.products.values())
         own += 0 if self.recurred_out is None else self.recurred_out.step_bytes
         own += sum(each.step_bytes for each in self.input or ())
         if (laurel := self.described.laurel) is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.cache.recurrent_state import spacing
 from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import SharedResource
 from rapid_integrations.kernels.cpu import MAX_ROWS
@@ -70,8 +71,14 @@ class DecoderLM(SharedResource):
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes that one token's keys and values take in all layers."""
-        return self._fused.kv_bytes_per_token
+        """Bytes that one token takes in all layers: its keys and values, and its share of the states that are kept."""
+        rows = self._fused.kv_bytes_per_token
+        return rows + -(-self.state_bytes // spacing(self.state_bytes, rows))
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the recurrent states of all layers behind one position."""
+        return self._fused.state_bytes
 
     @property
     def windowed(self) -> tuple[int, int]:
@@ -90,8 +97,8 @@ class DecoderLM(SharedResource):
 
     @property
     def reads_trees(self) -> bool:
-        """Whether several continuations may be read at once: they may."""
-        return True
+        """Whether several continuations may be read at once: a recurrent state follows one."""
+        return not self.state_bytes
 
     @property
     def has_parts(self) -> bool:

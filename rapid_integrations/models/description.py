@@ -149,14 +149,16 @@ class Attention:
 class Recurrence:
     """What stands in the place of an attention, or beside one.
 
-    It is a gated delta net (arXiv 2412.06464) or a Mamba2 (arXiv 2405.21060).
+    It is a gated delta net (arXiv 2412.06464), also with a decay for each number of a key (arXiv 2510.26692), or a
+    Mamba2 (arXiv 2405.21060).
 
     Each head keeps a matrix S, (D_k, D_v), in place of keys and values. A token's key k, value v, decay a and rate b
     make S' = a S + k u^T of it, and its query q gets S'^T q. Queries, keys and values are convolved with the same
     numbers of the tokens before them.
 
     A gated delta net adds what is new, u = b (v - a S^T k). Its keys have the length 1, and its queries that of 1 over
-    the root of D_k. What a head gives is normalised, and then a gate's SiLU is a factor.
+    the root of D_k. What a head gives is normalised, and then a gate's SiLU is a factor. With `decay_up` each number
+    of a key has a decay of its own, a factor on its row of S.
 
     Mamba2 adds u = b v, and to what a query gets it adds a multiple of v. Gates come before the norm, which takes some
     heads together, or behind it, or there is no norm. Mamba calls a query C, a key B and a value x, and a rate is its
@@ -165,11 +167,13 @@ class Recurrence:
     Attributes:
         inputs: matrices of queries, keys, values, and of gates behind them: (2 H_k D_k + 2 H_v D_v, E).
         rates: of what rates and decays are computed from, never quantised: of a delta net (2 H_v, E), the rates first,
-            of Mamba2 (H_v, E), as both are computed from the same.
+            of Mamba2 (H_v, E), as both are computed from the same; with `decay_up` rates (H_v, E), and then what that
+            and `gate_up` read.
         out: the matrix behind it, (E, H_v D_v).
         key_heads, value_heads, key_dim, value_dim: H_k, H_v, D_k and D_v. A query and key serve H_v / H_k heads.
         convolution: (2 H_k D_k + H_v D_v, 1, W), factors of a row and those before it, its own last.
-        decay, bias: (H_v,), of decays exp(-exp(decay) softplus(x + bias)). The softplus is Mamba2's rate.
+        decay, bias: H_v numbers, of decays exp(-exp(decay) softplus(x + bias)). The softplus is Mamba2's rate. With
+            `decay_up` there are H_v D_k biases.
         norm: of what heads give; of Mamba2 its weights are (H_v D_v,), and None: there is none.
         skip: (H_v,), multiples of Mamba2's values; None: it is a gated delta net.
         convolution_bias: (2 H_k D_k + H_v D_v,), or None.
@@ -180,6 +184,10 @@ class Recurrence:
         factors: on what the products give of queries, keys, values, gates and Mamba2's rates.
         least_rate: Mamba2's rates are at least so large.
         factor: on what `out` gives, where it stands beside an attention.
+        rate_scale: factor on a delta net's rates, which are sigmoids.
+        sigmoid_gates: a gate's sigmoid is a factor, and not its SiLU.
+        decay_up, gate_up: matrices (H_v D_k, ...) and (H_v D_v, ...) behind those of `rates`, of decays and of gates,
+            which `inputs` has not then; None: there are none.
     """
 
     inputs: Inputs
@@ -202,11 +210,22 @@ class Recurrence:
     factors: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
     least_rate: float = 0.0
     factor: float = 1.0
+    rate_scale: float = 1.0
+    sigmoid_gates: bool = False
+    decay_up: nn.Linear | None = None
+    gate_up: nn.Linear | None = None
 
     @property
     def channels(self) -> int:
         """Numbers of a row that are convolved."""
         return 2 * self.key_heads * self.key_dim + self.value_heads * self.value_dim
+
+    @property
+    def recorded_rates(self) -> int:
+        """Numbers that are kept of a row behind those."""
+        if self.decay_up is None:
+            return sum(each.out_features for each in self.rates)
+        return self.value_heads + self.decay_up.out_features
 
 
 @dataclass(frozen=True)
@@ -373,7 +392,7 @@ class Layer:
         mlp: or experts in its place; None: there is neither.
         before_attention, before_mlp: norms of what attention and MLP read.
         after_attention, after_mlp: norms of what they give, before it is added.
-        parallel: both read the same rows, and `before_mlp` is that of the attention.
+        parallel: both read the same rows, each behind its own norm, or both behind the same.
         residual: factor on what they add.
         input: what the layer adds at its end.
         scale: (1,), factor on all that the layer gives; None: 1.
@@ -402,6 +421,12 @@ class Layer:
     def experts(self) -> Experts | None:
         """The experts that it has in place of an MLP, or beside it."""
         return self.mlp if isinstance(self.mlp, Experts) else self.beside
+
+    @property
+    def norms_apart(self) -> bool:
+        """Whether attention and MLP stand beside each other, and each reads rows behind a norm of its own."""
+        norms = self.before_attention, self.before_mlp
+        return self.parallel and len({id(each.weight) for each in norms if each is not None}) > 1
 
     @property
     def attends(self) -> Attention | None:
@@ -486,6 +511,8 @@ class Decoder:
             return "its layers have recurrent states"
         if any(attention.gated for attention in self.attentions):
             return "its heads have gates"
+        if any(layer.norms_apart for layer in self.layers):
+            return "attention and MLP stand beside each other, each behind a norm of its own"
         if not self.uniform:
             return "its layers have heads of several shapes, inputs of their own or the keys of other layers"
         if any(attention.growth is not None for attention in self.attentions):

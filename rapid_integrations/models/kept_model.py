@@ -28,6 +28,7 @@ from rapid_integrations.models.description import Decoder, NotDescribedError
 from rapid_integrations.models.families import describe
 from rapid_integrations.models.rows_when_read import TableWhenRead
 from rapid_integrations.models.skeleton import SkeletonLinear, SkeletonTable
+from rapid_integrations.models.stack_forms import FORMS
 from rapid_integrations.models.stored_model import parameters_of
 
 STRUCTURE, NUMBERS = "description.json", "description.safetensors"
@@ -38,7 +39,7 @@ _PARTS = {
     if isinstance(each, type) and is_dataclass(each) and each.__module__ == module.__name__
 }
 # What an object of the structure stands for. No field of a part has such a name.
-_PART, _MODULE, _WEIGHT, _NUMBERS = "is a", "is module", "is weight", "is numbers"
+_PART, _MODULE, _WEIGHT, _NUMBERS, _FORM = "is a", "is module", "is weight", "is numbers", "is form"
 _DTYPES = {str(dtype): dtype for dtype in (torch.bfloat16, torch.float32)}
 
 
@@ -128,6 +129,8 @@ class KeptModel(nn.Module):
             return getattr(self.get_submodule(owner), kind)
         if _NUMBERS in written:
             return numbers[written[_NUMBERS]]
+        if _FORM in written:
+            return FORMS[written[_FORM]]
         own = {name: self._read(each, numbers) for name, each in written.items() if name != _PART}
         return _PARTS[written[_PART]](**own)
 
@@ -258,6 +261,8 @@ def _written(part: Any, modules: Mapping[int, str], names: Mapping[int, str], nu
         return {_PART: type(part).__name__} | written
     if part is None or isinstance(part, (bool, int, float, str)):
         return part
+    if (name := getattr(part, "__name__", "")) in FORMS and FORMS[name] is part:
+        return {_FORM: name}
     raise NotDescribedError(f"{type(part).__name__} is not written")
 
 

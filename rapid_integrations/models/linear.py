@@ -219,7 +219,7 @@ class Int4Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
         if self._few is not None and x.shape[0] <= _FEW_ROWS and x.dtype == torch.bfloat16:
-            product = self._few(x)
+            product = self._few(x.contiguous())
         else:
             return multiplied(x, self.native(), lambda: self.dense().to(x.dtype), self._bias)
         return product if self._bias is None else product + self._bias

@@ -204,8 +204,8 @@ def _load(
         )
         if fresh is not None and equal:
             fresh.remember()
-        elif key is not None:
-            remember(key)
+        elif key is not None and loaded.lm.reads_trees != bool(getattr(loaded.lm, "state_bytes", 0)):
+            remember(key)  # a later start reads trees unless there are states, and this one was checked to do so
         return loaded
 
 

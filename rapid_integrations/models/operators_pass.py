@@ -132,6 +132,8 @@ class OperatorsPass:
                     counts = ended
             more = layer.given(*(None if each is None else _joined(each).flatten(1) for each in (attended, recurred)))
             if own.parallel:
+                if own.norms_apart and own.before_mlp is not None:
+                    normed = normed_rows(own.before_mlp, x, kernels)
                 more = more + layer.mixed(normed, x, kernels)
                 continue
             if own.after_attention is not None:

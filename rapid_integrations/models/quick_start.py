@@ -2,10 +2,11 @@
 
 The first start of a model loads it through transformers and compares it with its own eager forward pass, which takes
 seconds to import. It also builds the model from its files with `Skeleton` and `QuickTokenizer`, and compares every
-weight and setting. Of a family without a `Skeleton` it keeps the description (`kept_model`), and compares that. If
-nothing differs, that is remembered (`packaged.checked`) under a digest of all that the result depends on: the content
-of the model's files, the arguments, this package's code, the kernels and the versions of the
-libraries. Later starts compute it again, and skip transformers if it is known. So any change repeats the checks.
+weight and setting. Of a family without a `Skeleton` it keeps the description (`kept_model`) and which tensors of the
+files the weights are (`file_names`), and compares that. If nothing differs, that is remembered (`packaged.checked`)
+under a digest of all that the result depends on: the content of the model's files, the arguments, this package's code,
+the kernels and the versions of the libraries. Later starts compute it again, and skip transformers if it is known. So
+any change repeats the checks.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.description import settings_of
 from rapid_integrations.models.end_tokens import end_token_ids
 from rapid_integrations.models.families import describe
+from rapid_integrations.models.file_names import sources_of, weights_from
 from rapid_integrations.models.fingerprint import digest_weights
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.kept_model import KeptModel, keep, kept_model
@@ -44,6 +46,8 @@ from rapid_integrations.packaged.checked import is_checked, key_of, remember
 SWITCH = "RAPID_QUICK_START"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "jinja2")
 _CODE = ("models", "kernels", "cache", "prompt")  # folders whose code has a part in the checks
+_FILES = "files.json"  # of which tensors the weights are, beside a kept description
+_NUMBERS = ("num_hidden_layers", "hidden_size")  # which a configuration may have under other names
 _LARGEST_TEXT = 1 << 26  # bytes of a file that is digested whole
 _NOBODY_SAID = 1 << 40
 _PROBES: tuple[list[dict[str, str]], ...] = (
@@ -140,7 +144,7 @@ def quick_model(
         if not unchecked and not is_checked(key):
             return None
         skeleton: Skeleton | KeptModel | None
-        skeleton = kept_model(kept, weights, config) if found is None else Skeleton(found[0], weights, tied=found[1])
+        skeleton = _kept(kept, weights, config) if found is None else Skeleton(found[0], weights, tied=found[1])
         if skeleton is None:
             return None
         tokenizer = QuickTokenizer(folder)
@@ -168,22 +172,32 @@ def keep_description(
         return None
     try:
         config = json.loads((folder / "config.json").read_text())
-        described = describe(model)
         quick = QuickTokenizer(folder)
         if (
             shape_of(config) is not None
-            or described.recurrences  # a `DecoderLM` keeps no states
             or any(config.get(key) for key in ("auto_map", "quantization_config"))
-            or positions_of(model) != config["max_position_embeddings"]
+            or positions_of(model) is None
             or not same_tokenizer(tokenizer, quick)
             or ends_of(folder, model, quick) != end_token_ids(model, tokenizer, _renderer(tokenizer))
         ):
             return None
-        weights, kept = mapped_weights(folder), _kept_in(folder, model.dtype, quantization)
+        tensors, kept = mapped_weights(folder), _kept_in(folder, model.dtype, quantization)
+        sources = sources_of(model, tensors)
         kept.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return _key(folder, weights, model.dtype, quantization) if keep(kept, model, weights, config) else None
+        numbers = {name: getattr(model.config, name) for name in _NUMBERS}
+        own = {"numbers": numbers | {"max_position_embeddings": positions_of(model)}, "sources": sources}
+        (kept / _FILES).write_text(json.dumps(own))
+        if not keep(kept, model, weights_from(sources, tensors), config | own["numbers"]):
+            return None
+        return _key(folder, tensors, model.dtype, quantization)
     except Exception:  # whatever is wrong, the model has been loaded, and the next start loads it in the same way
         return None
+
+
+def _kept(kept: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> KeptModel | None:
+    """Return a model whose description `keep_description` has kept, with the tensors of its files."""
+    own = json.loads((kept / _FILES).read_text())
+    return kept_model(kept, weights_from(own["sources"], tensors), config | own["numbers"])
 
 
 def _kept_in(folder: Path, dtype: torch.dtype, quantization: Quantization | None) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,9 @@ from rapid_integrations.models.short_convolution import shape_of_convolutions
 from rapid_integrations.models.taken_weights import Linears, Matrices, fuse
 
 _CHUNK = 64  # tokens that are computed together
+_MOST_ROWS = 128  # of a prompt that are computed at a time; a multiple of the chunk
+_SHORT_CHUNK = 16  # the same where each number of a key has a decay
+_LEAST_DECAY = 1e-30  # smaller ones leave nothing either
 _LEAST_SQUARE = 1e-6  # is added to the squared length of queries and keys
 
 
@@ -39,6 +43,7 @@ class TakenRecurrence:
         decay: (H_v,) float32, factors of softplus(x + bias), below 0.
         bias: (H_v,) float32.
         skip, tap_bias: float32 as the description has them, or None.
+        decay_up, gate_up: the products behind `rates`, or None.
     """
 
     described: Recurrence
@@ -48,6 +53,8 @@ class TakenRecurrence:
     bias: Tensor
     skip: Tensor | None
     tap_bias: Tensor | None
+    decay_up: Linear | None = None
+    gate_up: Linear | None = None
 
     @classmethod
     def of(cls, recurrence: Recurrence, arena: Arena | None) -> TakenRecurrence:
@@ -67,14 +74,26 @@ class TakenRecurrence:
             rates=fuse(recurrence.rates, None, arena, keep=bool(shared)),
             taps=taps.t().contiguous(),
             tap_bias=tap_bias,
-            decay=-recurrence.decay.detach().float().exp(),
+            decay=-recurrence.decay.detach().float().flatten().exp(),
             bias=recurrence.bias.detach().float().contiguous(),
             skip=_wide(recurrence.skip),
+            decay_up=None if recurrence.decay_up is None else fuse([recurrence.decay_up], None, arena),
+            gate_up=None if recurrence.gate_up is None else fuse([recurrence.gate_up], None, arena),
         )
+
+    @property
+    def products(self) -> dict[str, Linear]:
+        """All products by name."""
+        held = {"rates": self.rates, "recurred_decays": self.decay_up, "recurred_gates": self.gate_up}
+        return {name: product for name, product in held.items() if product is not None}
 
     def matrices(self, described: Recurrence) -> Matrices:
         """Return the products with the modules of `described` whose weights they hold."""
-        return [(self.rates, Linears(described.rates))]
+        held: list[tuple[Any, Any]] = [(self.rates, Linears(described.rates))]
+        for product, linear in ((self.decay_up, described.decay_up), (self.gate_up, described.gate_up)):
+            if product is not None and linear is not None:
+                held.append((product, Linears([linear])))
+        return held
 
     @cached_property
     def native(self) -> NativeRecurrence:
@@ -94,6 +113,10 @@ class TakenRecurrence:
             gate_factor=own.factors[3],
             rate_factor=own.factors[4],
             least_rate=own.least_rate,
+            rate_scale=own.rate_scale,
+            sigmoid_gates=own.sigmoid_gates,
+            decay_up=None if self.decay_up is None else native_matrix(self.decay_up),
+            gate_up=None if self.gate_up is None else native_matrix(self.gate_up),
             factor=own.factor,
             key_heads=own.key_heads,
             value_heads=own.value_heads,
@@ -107,44 +130,70 @@ class TakenRecurrence:
 
         Args:
             index: number of the recurrence among the model's.
-            inputs: (T, C + H_v * D_v), the product's rows, gates behind.
-            rates: (T, 2 H_v) or (T, H_v).
+            inputs: (T, C + H_v * D_v), the product's rows, gates behind; with `gate_up` (T, C).
+            rates: (T, 2 H_v), (T, H_v), or with `decay_up` what that product and the other one read behind (T, H_v).
             done: the pass over this text's state.
             kernels: whether this package's kernels compute it.
         """
-        own = self.described
+        own, recorded = self.described, done.recorded[index]
         assert rates is not None
-        convolved, gates = inputs[:, : own.channels], inputs[:, own.channels :]
-        new = torch.cat([convolved.float(), rates.float()], dim=1)
-        if done.rows is not None:
-            done.rows[index, -len(new) :] = new
-        rows = torch.cat([done.recorded[index], new])
+        given: list[Tensor] = []
+        begin, whole = 0, len(recorded) + len(inputs)
         state, before = done.before.matrices[index], done.before.inputs[index]
-        parts, begin = [], 0
-        for end, after in (*zip(done.stops, done.states, strict=True), (len(rows), None)):
-            if begin == end:
-                continue
+        for end, after in (*zip(done.stops, done.states, strict=True), (whole, None)):
             into = None if after is None else after.matrices[index]
-            piece = torch.cat([before, rows[begin:end, : own.channels]])
-            if kernels:
-                part = prefill.recur(self.native, rows[begin:end], before, state, into)
-                state = state if into is None else into
-            else:
-                part, state = self._by_operators(rows[begin:end], before, state, into)
-            parts.append(part)
-            before, begin = piece[end - begin :], end
+            while begin < end:
+                # Few rows at a time: as float32 they take several times the memory of the product's.
+                stop = min(end, begin + _MOST_ROWS)
+                old, new = recorded[begin:stop], slice(max(begin - len(recorded), 0), max(stop - len(recorded), 0))
+                rows, gates = self._rows(inputs[new], rates[new])
+                if done.rows is not None:
+                    done.rows[index, len(recorded) + new.start : len(recorded) + new.stop] = rows
+                rows = torch.cat([old, rows]) if len(old) else rows
+                if into is None and stop < end:
+                    into = torch.empty_like(state)
+                if kernels:
+                    heads = prefill.recur(self.native, rows, before, state, into)
+                    state = state if into is None else into
+                else:
+                    heads, state = self._by_operators(rows, before, state, into)
+                if len(gates):  # some of the rows are new
+                    given.append(self._gated(heads[len(old) :], gates, kernels))
+                last = torch.cat([before, rows[max(len(rows) - len(before), 0) :, : own.channels]])
+                before, begin = last[len(last) - len(before) :], stop
             if after is not None:
                 after.inputs[index] = before
-        heads = torch.cat(parts)[len(rows) - len(inputs) :]
+        return torch.cat(given)
+
+    def _rows(self, inputs: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is recorded of rows, (T, C + rates) float32, and their gates, (T, H_v * D_v)."""
+        own = self.described
+        convolved, gates = inputs[:, : own.channels], inputs[:, own.channels :]
+        parts = [convolved.float(), rates.float()]
+        if self.decay_up is not None and self.gate_up is not None:
+            low = [own.value_heads, *(each.in_features for each in (own.decay_up, own.gate_up) if each is not None)]
+            rates, of_decays, of_gates = torch.split(rates, low, dim=1)
+            parts[1:] = [rates.float(), self._decays(self.decay_up(of_decays))]
+            gates = self.gate_up(of_gates)
+        return torch.cat(parts, dim=1), gates
+
+    def _gated(self, heads: Tensor, gates: Tensor, kernels: bool) -> Tensor:
+        """Return what heads give, (T, H_v, D_v), with their gates and the norm, (T, H_v * D_v)."""
         if kernels:
             return prefill.gate_heads(self.native, heads, gates)
-        return gated(own, heads, gates.view(heads.shape)).to(inputs.dtype).flatten(1)
+        return gated(self.described, heads, gates.reshape(heads.shape)).to(gates.dtype).flatten(1)
+
+    def _decays(self, x: Tensor) -> Tensor:
+        """Return the decay of each number of a key, (T, H_v * D_k) float32."""
+        heads = self.described.value_heads
+        steps = softplus(x.float() + self.bias).view(len(x), heads, self.described.key_dim)
+        return (self.decay[:, None] * steps).exp().flatten(1)
 
     def _by_operators(self, rows: Tensor, before: Tensor, state: Tensor, into: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return what heads give, (T, H_v, D_v) float32, and the state behind it, which is written to `into`.
 
         Args:
-            rows: (T, C + 2 H_v) float32; of Mamba2 (T, C + H_v).
+            rows: (T, C + 2 H_v) float32; of Mamba2 (T, C + H_v), and with `decay_up` (T, C + H_v + H_v * D_k).
             before: (W - 1, C), what was convolved before them.
             state: (H_v, D_k, D_v).
             into: where the new state goes; None: it is not wanted.
@@ -160,17 +209,22 @@ class TakenRecurrence:
         repeated = (each.repeat(1, served, 1) if own.tiled else each.repeat_interleave(served, dim=1) for each in heads)
         query, key = (each.transpose(0, 1) for each in repeated)
         value = value.reshape(-1, own.value_heads, own.value_dim).transpose(0, 1)
-        steps = softplus(rates[:, -own.value_heads :] * own.factors[4] + self.bias).t()
-        if own.least_rate:
-            steps = steps.clamp(min=own.least_rate)
-        log_decay = self.decay[:, None] * steps
+        if own.decay_up is None:
+            steps = softplus(rates[:, -own.value_heads :] * own.factors[4] + self.bias).t()
+            if own.least_rate:
+                steps = steps.clamp(min=own.least_rate)
+            log_decay = self.decay[:, None] * steps
         if self.skip is not None:
             given, state = changed(query, key, value, log_decay, steps, state, delta=False)
             given = given + self.skip[:, None, None] * value
         else:
             query, key = _of_length_1(query) * own.key_dim**-0.5, _of_length_1(key)
-            rate = torch.sigmoid(rates[:, : own.value_heads]).t()
-            given, state = changed(query, key, value, log_decay, rate, state, delta=True)
+            rate = own.rate_scale * torch.sigmoid(rates[:, : own.value_heads]).t()
+            if own.decay_up is None:
+                given, state = changed(query, key, value, log_decay, rate, state, delta=True)
+            else:
+                kept = rates[:, own.value_heads :].view(len(rates), own.value_heads, -1).transpose(0, 1)
+                given, state = changed_by_number(query, key, value, kept, rate, state)
         if into is not None:
             into.copy_(state)
         return given.transpose(0, 1), state
@@ -178,7 +232,7 @@ class TakenRecurrence:
 
 def gated(own: Recurrence, heads: Tensor, gates: Tensor) -> Tensor:
     """Return what heads give, (T, H, D) float32, with their gates (T, H, D) and the norm."""
-    factors = silu(gates.float() * own.factors[3])
+    factors = (torch.sigmoid if own.sigmoid_gates else silu)(gates.float() * own.factors[3])
     if own.norm is None:
         return heads * factors
     if own.skip is None:
@@ -218,6 +272,38 @@ def changed(
     return torch.cat(given, dim=1), state
 
 
+def changed_by_number(
+    query: Tensor, key: Tensor, value: Tensor, kept: Tensor, rate: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what `changed` does for a delta net of which each number of a key has a decay of its own.
+
+    What is left of a number between two tokens is a product of decays, which is taken for each pair of them:
+    quotients of products from the chunk's beginning would overflow.
+
+    Args:
+        query, key: (H, T, D_k) float32.
+        value: (H, T, D_v).
+        kept: (H, T, D_k), the decays.
+        rate: (H, T).
+        state: (H, D_k, D_v).
+    """
+    given = []
+    chunks = (torch.split(each, _SHORT_CHUNK, dim=1) for each in (query, key, value, kept, rate))
+    for q, k, v, a, b in zip(*chunks, strict=True):
+        log = a.clamp(min=_LEAST_DECAY).log().cumsum(dim=1)  # (H, C, D_k)
+        later = torch.ones(q.shape[1], q.shape[1], dtype=torch.bool, device=q.device).tril()[..., None]
+        # (H, C, C, D_k): what is left at a token of what another one adds
+        left = (log[:, :, None] - log[:, None]).masked_fill(~later, -torch.inf).exp()
+        by_key = torch.einsum("hid,hijd,hjd->hij", k, left, k)
+        system = b[..., None] * by_key
+        added = b[..., None] * (v - (log.exp() * k) @ state)
+        added = torch.linalg.solve_triangular(system, added, upper=False, unitriangular=True)
+        given.append((log.exp() * q) @ state + torch.einsum("hid,hijd,hjd->hij", q, left, k) @ added)
+        end = log[:, -1:]
+        state = end.exp().transpose(1, 2) * state + (k * (end - log).exp()).transpose(1, 2) @ added
+    return torch.cat(given, dim=1), state
+
+
 def _wide(weight: Tensor | None) -> Tensor | None:
     return None if weight is None else weight.detach().float().contiguous()
 
@@ -243,7 +329,7 @@ def state_shape(recurrences: Sequence[Recurrence | ShortConvolution], device: to
         key_dim=own.key_dim,
         value_dim=own.value_dim,
         channels=own.channels,
-        rates=sum(each.out_features for each in own.rates),
+        rates=own.recorded_rates,
         taps=own.convolution.shape[-1],
         device=device,
     )

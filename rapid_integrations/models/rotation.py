@@ -93,6 +93,8 @@ def spread_over_head(tables: Tables, rope: Rope, head_dim: int, dtype: torch.dty
 def turned(x: Tensor, rope: Rope, cos: Tensor, sin: Tensor) -> Tensor:
     """Return (T, H, D) rotated; `cos` and `sin` as `spread_over_head` returns them."""
     head_dim = x.shape[-1]
+    if not rope.pairs:
+        return x
     if not rope.interleaved and 2 * rope.pairs == head_dim:
         return torch.addcmul(x * cos, x.roll(rope.pairs, -1), sin)
     numbers = torch.arange(head_dim, device=x.device)

@@ -30,16 +30,18 @@ USUAL = (
     "gpt_oss",
     "granite",
     "granitemoehybrid",
+    "kimi_linear",
     "lfm2",
     "nemotron_h",
     "olmo3",
+    "olmo_hybrid",
     "phi3",
     "qwen3_5_text",
     "qwen3_next",
 )
 OTHERS = (
-    *("axk1", "bamba", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu"),
-    *("arcee", "cohere", "ernie4_5", "gemma", "glm", "granitemoe", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
+    *("axk1", "bamba", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu", "gpt_neox", "granitemoe"),
+    *("arcee", "cohere", "ernie4_5", "gemma", "glm", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
     *("stablelm", "starcoder2", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "minimax_m2", "phi"),
     *("gemma4_text", "lfm2_moe", "llama4_text", "qwen3_5_moe_text", "vaultgemma"),
@@ -154,7 +156,7 @@ def test_gemma_4_of_every_kind_is_what_transformers_generates(settings):
     [
         *((each, {}) for each in ("deepseek_v3", "gemma3_text", "gemma3n_text", "gemma4_text", "glm4_moe", "gpt_oss")),
         *(("gemma4_text", EXPERTS_BESIDE), ("llama4_text", {}), ("nemotron_h", {}), ("phi3", {}), ("qwen3_next", {})),
-        ("falcon_h1", {"mamba_n_heads": 16, "mamba_d_ssm": 128}),
+        *(("falcon_h1", {"mamba_n_heads": 16, "mamba_d_ssm": 128}), ("kimi_linear", {}), ("olmo_hybrid", {})),
     ],
 )
 @pytest.mark.parametrize("quantization", ["int8", "int4"])

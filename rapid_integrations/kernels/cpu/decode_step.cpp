@@ -195,12 +195,38 @@ int rapid_decode_step(const Model* model, const Step* step) {
       }
     };
 
+    // Decays for each number of a key, and gates, behind all else in `qkv`.
+    auto low_rank = [&](const Layer& layer, size_t wide) NOT_INLINED {
+      const Recurrence& r = *layer.recurrence;
+      const size_t rates = size_t(layer.qkv.rows);
+      size_t from = rates + size_t(r.value_heads), to = rates + size_t(r.rates.rows);
+      for (const Matrix* m : {&r.decay_up, &r.gate_up}) {
+        const int columns = m->columns;
+        for (int t = 0; t < T; t++)
+          for (int d = 0; d < columns; d++) mine[t * padded(columns) + d] = to_bf16(qkv[size_t(t) * wide + from + size_t(d)]);
+        const Share<int> s = share(m->rows, PANEL, thread, threads);
+        product(*m, s.first, s.last, given(mine, T, columns, *m), T, {qkv + to, wide, 0});
+        if (m == &r.decay_up)
+          for (int t = 0; t < T; t++)
+            for (int i = s.first; i < s.last; i++) {
+              float& kept = qkv[size_t(t) * wide + to + size_t(i)];
+              kept = std::exp(r.decay[i / r.key_dim] * softplus(kept + r.bias[i]));
+            }
+        from += size_t(columns), to += size_t(m->rows);
+      }
+    };
+
     // What a recurrence's heads give, in `by_head`, and the states that are to be kept.
     auto recur_rows = [&](const Layer& layer, const Widths& widths, int rows, const int* taken) NOT_INLINED {
       const Recurrence& r = *layer.recurrence;
       const int C = r.channels, V = r.value_dim;
       const size_t wide = widths.qkv, width = record_width(r), whole = given_width(r), stride = padded(int(whole));
       const float* const given_to_it = qkv + r.first;  // (T, wide)
+      if (r.decay_up.rows) {
+        low_rank(layer, wide);
+        team.barrier();
+      }
+      const float* const gates_of_it = r.gate_up.rows ? qkv + wide - r.gate_up.rows : given_to_it + C;  // (T, wide)
       const auto record_of = [&](const Rows& asked) { return asked.record + size_t(layer.state) * size_t(asked.record_apart); };
       for (int t = thread; t < T; t += threads) {
         const Part& part = parts.part[parts.part_of[t]];
@@ -212,7 +238,12 @@ int rapid_decode_step(const Model* model, const Step* step) {
         }
         std::copy(own, own + C, to);
         const float* const rates = qkv + size_t(t) * wide + layer.qkv.rows;
-        std::copy(rates, rates + r.rates.rows, to + C);
+        if (r.decay_up.rows) {
+          const float* const kept = rates + r.rates.rows;
+          std::copy(kept, kept + r.decay_up.rows, std::copy(rates, rates + r.value_heads, to + C));
+        } else {
+          std::copy(rates, rates + r.rates.rows, to + C);
+        }
       }
       if (thread == 0) next.store(0);
       team.barrier();
@@ -246,7 +277,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
       const int together = normed_together(r), norms = int(whole) / together;
       for (int i = thread; i < rows * norms; i += threads) {
         const int place = i / norms, t = taken ? taken[place] : place, first = i % norms * together;
-        gate_heads(r, first, recurred + size_t(t) * whole + first, given_to_it + size_t(t) * wide + C + first,
+        gate_heads(r, first, recurred + size_t(t) * whole + first, gates_of_it + size_t(t) * wide + first,
                    by_head + size_t(place) * stride + first);
       }
       if (!r.out.rows) return;

@@ -48,8 +48,10 @@ std::string layouts() {
          WHOLE(Recurrence) + FIELD(Recurrence, key_heads) + FIELD(Recurrence, value_heads) + FIELD(Recurrence, key_dim) +
          FIELD(Recurrence, value_dim) + FIELD(Recurrence, channels) + FIELD(Recurrence, taps) + FIELD(Recurrence, together) +
          FIELD(Recurrence, tiled) + FIELD(Recurrence, gates_behind) + FIELD(Recurrence, first) +
+         FIELD(Recurrence, sigmoid_gates) + FIELD(Recurrence, rate_scale) +
          FIELD(Recurrence, gate_factor) + FIELD(Recurrence, rate_factor) + FIELD(Recurrence, least_rate) +
-         FIELD(Recurrence, factor) + FIELD(Recurrence, rates) + FIELD(Recurrence, out) +
+         FIELD(Recurrence, factor) + FIELD(Recurrence, rates) + FIELD(Recurrence, decay_up) +
+         FIELD(Recurrence, gate_up) + FIELD(Recurrence, out) +
          FIELD(Recurrence, norm) + FIELD(Recurrence, tap) + FIELD(Recurrence, tap_bias) + FIELD(Recurrence, decay) +
          FIELD(Recurrence, bias) + FIELD(Recurrence, skip) +
 

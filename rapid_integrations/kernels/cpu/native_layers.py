@@ -50,7 +50,10 @@ class NativeRecurrence:
     `skip` (H_v,). The layer's `qkv` has C rows that are convolved, and those of the gates behind them. A short
     convolution has no heads, and three rows for each channel. Beside an attention, its rows begin with number `first`,
     and it has an `out` of its own, with `factor` on what that gives. `gate_factor` and `rate_factor` are on what the
-    products give of gates and rates.
+    products give of gates and rates, and `rate_scale` is on a delta net's rates themselves.
+
+    With `decay_up` and `gate_up` each number of a key has a decay of its own; see `description.Recurrence`. `rates` has
+    H_v rows, and then those that both read, and `bias` one number for each row of `decay_up`.
     """
 
     channels: int
@@ -71,6 +74,10 @@ class NativeRecurrence:
     gate_factor: float = 1.0
     rate_factor: float = 1.0
     least_rate: float = 0.0
+    rate_scale: float = 1.0
+    sigmoid_gates: bool = False
+    decay_up: AnyMatrix | None = None
+    gate_up: AnyMatrix | None = None
     first: int = 0
     out: AnyMatrix | None = None
     factor: float = 1.0

@@ -2,11 +2,12 @@
 // place of keys and values. Short convolutions (LFM2) keep their last inputs alone.
 //
 // A token's key k, value v, query q, decay a and rate b make S' = a S + k u^T, and the head gives S'^T q. A delta net has
-// u = b (v - a S^T k), and keys and queries of length 1; Mamba2 has u = b v, and gives a multiple of v, too.
+// u = b (v - a S^T k), and keys and queries of length 1; Mamba2 has u = b v, and gives a multiple of v, too. Of some delta nets
+// (Kimi Linear, arXiv 2510.26692) each number of a key has a decay of its own, a factor on its row of S.
 //
 // Tokens are computed one after another, so that one has the same bits whatever others are read with it. A row of a text
 // holds the numbers that are convolved, and behind them what rates and then what decays are computed from; Mamba2 has both
-// of the same. It may stand beside an attention (Falcon-H1), with an `out` of its own.
+// of the same. Where each number of a key has a decay, these are computed before, and the row holds them. It may stand beside an attention (Falcon-H1), with an `out` of its own.
 
 #pragma once
 
@@ -19,7 +20,12 @@
 
 namespace {
 
-inline size_t record_width(const Recurrence& r) { return size_t(r.channels) + size_t(r.rates.rows); }
+// Numbers of a row behind those that are convolved.
+inline size_t recorded_rates(const Recurrence& r) {
+  return size_t(r.decay_up.rows ? r.value_heads + r.decay_up.rows : r.rates.rows);
+}
+
+inline size_t record_width(const Recurrence& r) { return size_t(r.channels) + recorded_rates(r); }
 
 inline size_t matrix_floats(const Recurrence& r) { return size_t(r.key_dim) * size_t(r.value_dim); }
 
@@ -29,7 +35,7 @@ inline size_t given_width(const Recurrence& r) {
 }
 
 // Floats of space that one head needs.
-inline size_t recur_floats(const Recurrence& r) { return matrix_floats(r) + 2 * size_t(r.key_dim) + 3 * size_t(r.value_dim); }
+inline size_t recur_floats(const Recurrence& r) { return matrix_floats(r) + 3 * size_t(r.key_dim) + 3 * size_t(r.value_dim); }
 
 // out (count,) = what a convolution makes of `count` channels from `first` on, of row t. Before row 0 there are taps - 1 rows
 // of `before`.
@@ -47,7 +53,11 @@ inline void convolve(const Recurrence& r, const float* before, const float* reco
   }
 }
 
+inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+
 inline float silu(float x) { return x / (1.0f + std::exp(-x)); }
+
+inline float softplus(float x) { return x > 20.0f ? x : std::log1p(std::exp(x)); }
 
 inline void silu_of(float* out, int count) {
   int c = 0;
@@ -88,18 +98,20 @@ inline void find(const float* S, const float* k, int rows, int columns, float* o
     for (int c = d; c < columns; c++) out[c] += k[i] * S[size_t(i) * columns + c];
 }
 
-// to = kept * from + k added^T; out = to^T q.
-inline void change(const float* from, float kept, const float* k, const float* added, const float* q, int rows, int columns,
-                   float* to, float* out) {
+// to = kept * from + k added^T; out = to^T q. `kept` is one number, or one for each row.
+template <bool EACH>
+void change(const float* from, const float* kept, const float* k, const float* added, const float* q, int rows, int columns,
+            float* to, float* out) {
   int d = 0;
 #if RAPID_WIDE
   constexpr int N = 2;
-  const __m512 left = _mm512_set1_ps(kept);
+  __m512 left = _mm512_set1_ps(kept[0]);
   for (; d + 16 * N <= columns; d += 16 * N) {
     __m512 sum[N], more[N];
     for (int j = 0; j < N; j++) sum[j] = _mm512_setzero_ps(), more[j] = _mm512_loadu_ps(added + d + 16 * j);
     for (int i = 0; i < rows; i++) {
       const __m512 of_key = _mm512_set1_ps(k[i]), of_query = _mm512_set1_ps(q[i]);
+      if (EACH) left = _mm512_set1_ps(kept[i]);
       for (int j = 0; j < N; j++) {
         const size_t at = size_t(i) * columns + d + 16 * j;
         const __m512 changed = _mm512_fmadd_ps(of_key, more[j], _mm512_mul_ps(left, _mm512_loadu_ps(from + at)));
@@ -114,7 +126,7 @@ inline void change(const float* from, float kept, const float* k, const float* a
   for (int i = 0; i < rows; i++)
     for (int c = d; c < columns; c++) {
       const size_t at = size_t(i) * columns + c;
-      to[at] = kept * from[at] + k[i] * added[c];
+      to[at] = kept[EACH ? i : 0] * from[at] + k[i] * added[c];
       out[c] += q[i] * to[at];
     }
 }
@@ -128,7 +140,7 @@ void recur(const Recurrence& r, int head, const float* before, const float* reco
   const int key_head = r.tiled ? head % r.key_heads : head / (r.value_heads / r.key_heads);
   const int keys = r.key_heads * K, C = r.channels;
   float *const matrix = space, *const q = matrix + matrix_floats(r), *const k = q + K;
-  float *const v = k + K, *const found = v + V, *const out = found + V;
+  float *const v = k + K, *const found = v + V, *const out = found + V, *const left = out + V;
   const float* from = state;
   for (int t = 0; t < count; t++) {
     float* const to = into && t < settled ? into : matrix;
@@ -137,20 +149,32 @@ void recur(const Recurrence& r, int head, const float* before, const float* reco
     convolve(r, before, record, t, 2 * keys + head * V, V, v);
     silu_of(q, 2 * K + V);  // they lie one behind the other
     const float* const own = record + size_t(t) * record_width(r) + C;
+    if (r.decay_up.rows) {
+      const float *const kept = own + r.value_heads + size_t(head) * K, rate = r.rate_scale * sigmoid(own[head]);
+      scale_to(1.0f / std::sqrt(float(K)), K, q);
+      scale_to(1.0f, K, k);
+      for (int i = 0; i < K; i++) left[i] = kept[i] * k[i];
+      find(from, left, K, V, found);
+      for (int d = 0; d < V; d++) v[d] = rate * (v[d] - found[d]);
+      change<true>(from, kept, k, v, q, K, V, to, out);
+      from = to;
+      give(t, out);
+      continue;
+    }
     const float x = own[r.rates.rows - r.value_heads + head] * r.rate_factor + r.bias[head];
-    const float step = std::max(x > 20.0f ? x : std::log1p(std::exp(x)), r.least_rate);
+    const float step = std::max(softplus(x), r.least_rate);
     const float kept = std::exp(r.decay[head] * step);
     if (r.skip) {
       for (int d = 0; d < V; d++) found[d] = step * v[d];
-      change(from, kept, k, found, q, K, V, to, out);
+      change<false>(from, &kept, k, found, q, K, V, to, out);
       for (int d = 0; d < V; d++) out[d] += r.skip[head] * v[d];
     } else {
       scale_to(1.0f / std::sqrt(float(K)), K, q);
       scale_to(1.0f, K, k);
       find(from, k, K, V, found);
-      const float rate = 1.0f / (1.0f + std::exp(-own[head]));
+      const float rate = r.rate_scale * sigmoid(own[head]);
       for (int d = 0; d < V; d++) v[d] = rate * (v[d] - kept * found[d]);
-      change(from, kept, k, v, q, K, V, to, out);
+      change<false>(from, &kept, k, v, q, K, V, to, out);
     }
     from = to;
     give(t, out);
@@ -170,19 +194,23 @@ inline void last_inputs(const Recurrence& r, const float* before, const float* r
 // How many numbers of a row the norm takes together. Without a norm, those of a head are as good as any.
 inline int normed_together(const Recurrence& r) { return r.together ? r.together : r.value_dim; }
 
+inline float factor_of(const Recurrence& r, float gate) {
+  return r.sigmoid_gates ? sigmoid(gate * r.gate_factor) : silu(gate * r.gate_factor);
+}
+
 // out = what heads give, x, with its gates and the norm: the numbers from `first` on that the norm takes together. x may be
 // changed.
 inline void gate_heads(const Recurrence& r, int first, float* x, const float* gate, bf16* out) {
   const int count = normed_together(r), weight = r.skip ? first : 0;
   if (r.skip && !r.gates_behind) {
-    for (int d = 0; d < count; d++) x[d] *= silu(gate[d] * r.gate_factor);
+    for (int d = 0; d < count; d++) x[d] *= factor_of(r, gate[d]);
     const Spread s = spread(r.norm, x, count);
     for (int d = 0; d < count; d++) out[d] = to_bf16((x[d] - s.mean) * s.factor * weight_of(r.norm, weight + d));
     return;
   }
   const Spread s = spread(r.norm, x, count);
   for (int d = 0; d < count; d++)
-    out[d] = to_bf16((x[d] - s.mean) * s.factor * weight_of(r.norm, weight + d) * silu(gate[d] * r.gate_factor));
+    out[d] = to_bf16((x[d] - s.mean) * s.factor * weight_of(r.norm, weight + d) * factor_of(r, gate[d]));
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ struct Needs {  // of the layers that have more than others
   size_t inputs = 0;                   // of all layers, and what enters the projection of one of them
   size_t input = 0;
   size_t laurel = 0, gates = 0;        // of augmented residuals; of gates of which a share becomes 0
+  size_t latent = 0;                   // of a head's products with latents
 
   explicit Needs(const Model& model) {
     for (const Layer* layer = model.layer; layer != model.layer + model.layers; layer++) {
@@ -41,6 +42,7 @@ struct Needs {  // of the layers that have more than others
         branches |= e->branches != nullptr;
       }
       if (const Laurel* own = layer->laurel) laurel = std::max(laurel, LaurelRows::floats(*own, model.hidden));
+      if (const Latent* l = layer->latent) latent = size_t(std::max(l->rank, l->value));
       if (layer->sparse) gates = size_t(model.intermediate) + 1;  // and where they are cut off
       if (const LayerInput* own = layer->input) {
         added = true;
@@ -77,10 +79,10 @@ struct Widths {  // numbers of what a layer's attention works with, and bytes of
       key_bytes = value_bytes = row_bytes(kv, layer.head_dim);
     }
     if (const Recurrence* r = layer.recurrence) {
-      qkv += size_t(r->rates.rows);
+      qkv += size_t(r->rates.rows) + size_t(r->decay_up.rows) + size_t(r->gate_up.rows);
       const size_t given = given_width(*r);
       out = r->out.rows ? std::max(out, given) : given;
-      widest = out;
+      widest = std::max({out, size_t(r->decay_up.columns), size_t(r->gate_up.columns)});
     }
   }
 };
@@ -152,9 +154,7 @@ struct Places {
     gathered_rows = std::min<size_t>(CHUNK, T + TILE);
     gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * of_query / 2 + LINE) +
                whole_lines(gathered_rows * row);
-    const Latent* const latent = model.layer->latent;
-    const size_t products = T * std::max<size_t>({needs.routed ? 2 * E : E, needs.input,
-                                                  latent ? size_t(std::max(64, std::max(latent->rank, latent->value))) : 64});
+    const size_t products = T * std::max<size_t>({needs.routed ? 2 * E : E, needs.input, needs.latent, 64});
     space = whole_lines(std::max({products, gathered + own_floats, recurring}));
     input = whole_lines(T * padded(int(widest)) / 2 + rounded_floats(T, widest));
     extra = space + input;

@@ -165,12 +165,14 @@ def recurrence_struct(recurrence: NativeRecurrence) -> Recurrence:
             name: getattr(own, name)
             for name in (
                 *("key_heads", "value_heads", "key_dim", "value_dim", "channels", "together", "tiled", "gates_behind"),
-                *("first", "gate_factor", "rate_factor", "least_rate", "factor"),
+                *("first", "sigmoid_gates", "gate_factor", "rate_factor", "least_rate", "rate_scale", "factor"),
             )
         },
         taps=len(own.taps),
-        out=Matrix() if own.out is None else matrix_of(own.out),
-        rates=Matrix() if own.rates is None else matrix_of(own.rates),
+        **{
+            name: Matrix() if (matrix := getattr(own, name)) is None else matrix_of(matrix)
+            for name in ("out", "rates", "decay_up", "gate_up")
+        },
         norm=norm_struct(own.norm),
         tap=address_of(own.taps),
         tap_bias=address_of(own.tap_bias),

@@ -22,16 +22,19 @@ from rapid_integrations.models.families import (
     gemma4,
     glm,
     glm_moe,
+    gpt_neox,
     gpt_oss,
     granite,
     granite_hybrid,
     hunyuan,
+    kimi_linear,
     lfm2,
     llama,
     llama4,
     mixtral,
     nemotron_h,
     olmo,
+    olmo_hybrid,
     phi,
     qwen_next,
     starcoder,
@@ -39,8 +42,9 @@ from rapid_integrations.models.families import (
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
-    *(bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt_oss, granite),
-    *(granite_hybrid, hunyuan, lfm2, llama, llama4, mixtral, nemotron_h, olmo, phi, qwen_next, starcoder),
+    *(bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt_neox, gpt_oss),
+    *(granite, granite_hybrid, hunyuan, kimi_linear, lfm2, llama, llama4, mixtral, nemotron_h, olmo, olmo_hybrid, phi),
+    *(qwen_next, starcoder),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()

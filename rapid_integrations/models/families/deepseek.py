@@ -15,22 +15,20 @@ def describe(model: Any) -> Decoder:
     config, base = model.config, model.base_model
     minicpm = type(base).__name__ == "MiniCPM3Model"
     interleaved = getattr(config, "rope_interleave", not minicpm)
-    residual = base.layers[0].residual_scale if minicpm else 1.0
     layers = []
     for each in base.layers:
-        mlp = _experts(each.mlp, config) if hasattr(each.mlp, "experts") else gated_mlp(each.mlp, config)
+        mlp = grouped_experts(each.mlp, config) if hasattr(each.mlp, "experts") else gated_mlp(each.mlp, config)
         behind = getattr(each.mlp, "post_mlp_layernorm", None)  # of A.X K1
-        own = layer(each, _attention(each.self_attn, interleaved), mlp, residual=residual)
+        residual = getattr(each, "residual_scale", 1.0)  # of MiniCPM3
+        own = layer(each, latent_attention(each.self_attn, interleaved), mlp, residual=residual)
         layers.append(own if behind is None else replace(own, after_mlp=rms_norm(behind)))
-    scales = {}
-    if minicpm:
-        logit_scale = config.dim_model_base / config.hidden_size
-        scales = {"embedding_scale": float(config.scale_emb), "logit_scale": logit_scale}
-    described = decoder(model, layers, rms_norm(base.norm), **scales)
-    return replace(described, kv_heads=1, head_dim=config.qk_rope_head_dim)
+    described = replace(decoder(model, layers, rms_norm(base.norm)), kv_heads=1, head_dim=config.qk_rope_head_dim)
+    scales = (config.scale_emb, config.dim_model_base / config.hidden_size) if minicpm else (1.0, 1.0)
+    return replace(described, embedding_scale=float(scales[0]), logit_scale=scales[1])
 
 
-def _attention(module: Any, interleaved: bool) -> Attention:
+def latent_attention(module: Any, interleaved: bool) -> Attention:
+    """Describe an attention with `q_proj` or `q_a_proj` and `q_b_proj`, `kv_a_proj_with_mqa` and `kv_b_proj`."""
     compressed = module.q_lora_rank is not None
     return Attention(
         qkv=(module.q_a_proj if compressed else module.q_proj, module.kv_a_proj_with_mqa),
@@ -50,7 +48,8 @@ def _attention(module: Any, interleaved: bool) -> Attention:
     )
 
 
-def _experts(module: Any, config: Any) -> Experts:
+def grouped_experts(module: Any, config: Any) -> Experts:
+    """Describe experts of which a row takes those of a few groups."""
     router = module.gate
     correction = getattr(router, "e_score_correction_bias", None)  # DeepSeek V2 has none, and no sigmoids
     grouped = getattr(router, "topk_method", "noaux_tc") != "greedy"

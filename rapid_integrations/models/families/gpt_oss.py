@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from rapid_integrations.kernels.layers import AttentionKind, Routing
 from rapid_integrations.models.description import Decoder, Experts, NotDescribedError, Stack
 from rapid_integrations.models.families.parts import attention, decoder, layer, rms_norm, sliding
+from rapid_integrations.models.stack_forms import gate_first, halves, interleaved, transposed
 
 
 def describe(model: Any) -> Decoder:
@@ -37,30 +35,11 @@ def _experts(module: Any) -> Experts:
     return Experts(
         router=(router.weight, router.bias),
         routing=Routing(taken=router.top_k),
-        gate_up=Stack(experts, "gate_up_proj", "gate_up_proj_bias", _gate_first, _interleaved, _split),
-        down=Stack(experts, "down_proj", "down_proj_bias", _transposed, _transposed),
+        gate_up=Stack(experts, "gate_up_proj", "gate_up_proj_bias", gate_first, interleaved, halves),
+        down=Stack(experts, "down_proj", "down_proj_bias", transposed, transposed),
         activation="clipped_swiglu",
         inner=experts.intermediate_size,
     )
-
-
-def _transposed(weights: Tensor) -> Tensor:
-    return weights.transpose(1, 2)
-
-
-def _split(rows: Tensor) -> Tensor:
-    """Put what belongs to the gate, every second row, before the rest."""
-    return torch.cat([rows[:, ::2], rows[:, 1::2]], dim=1)
-
-
-def _gate_first(weights: Tensor) -> Tensor:
-    return _split(weights.transpose(1, 2))
-
-
-def _interleaved(weights: Tensor) -> Tensor:
-    """Undo `_gate_first`."""
-    gate, up = weights.chunk(2, dim=1)
-    return torch.stack([gate, up], dim=2).flatten(1, 2).transpose(1, 2)
 
 
 CLASSES = {"GptOssForCausalLM": describe}

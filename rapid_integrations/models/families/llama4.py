@@ -5,11 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from torch import Tensor
-
 from rapid_integrations.kernels.layers import AttentionKind, Norm, Routing
 from rapid_integrations.models.description import Attention, Decoder, Experts, Growth, Stack
 from rapid_integrations.models.families.parts import activation, decoder, gated_mlp, layer, rms_norm
+from rapid_integrations.models.stack_forms import transposed
 
 
 def describe(model: Any) -> Decoder:
@@ -45,14 +44,11 @@ def _attention(own: Any, config: Any, kind: str) -> Attention:
 
 
 def _experts(module: Any, config: Any) -> Experts:
-    def turned(stack: Tensor) -> Tensor:
-        return stack.transpose(1, 2)
-
     return Experts(
         router=(module.router.weight, None),
         routing=Routing(taken=module.top_k, sigmoid=True, normalised=False, shared=True, scales_inputs=True),
-        gate_up=Stack(module.experts, "gate_up_proj", taken=turned, given=turned),
-        down=Stack(module.experts, "down_proj", taken=turned, given=turned),
+        gate_up=Stack(module.experts, "gate_up_proj", taken=transposed, given=transposed),
+        down=Stack(module.experts, "down_proj", taken=transposed, given=transposed),
         activation=activation(config.hidden_act),
         inner=module.experts.expert_dim,
         shared=gated_mlp(module.shared_expert, config),

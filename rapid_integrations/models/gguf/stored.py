@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 
 from rapid_integrations.cache import Rows
-from rapid_integrations.cache.recurrent_state import spacing
 from rapid_integrations.config import home
 from rapid_integrations.errors import ModelLoadError, NotANumberError
 from rapid_integrations.kernels.cpu import NativeDecoder, native_library
@@ -101,22 +100,6 @@ class StoredLM(DecoderLM):
         digest_weights(digest, [("inputs", stored.raw)])
         stored.release()
         return digest.hexdigest()
-
-    @property
-    def state_bytes(self) -> int:
-        """Bytes of the recurrent states of all layers behind one position."""
-        return self._fused.state_bytes
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes that one token takes in all layers: its keys and values, and its share of the states that are kept."""
-        rows = super().kv_bytes_per_token
-        return rows + -(-self.state_bytes // spacing(self.state_bytes, rows))
-
-    @property
-    def reads_trees(self) -> bool:
-        """Whether several continuations may be read at once: a recurrent state follows one."""
-        return not self.state_bytes
 
     def transformers_copy(self, dtype: torch.dtype) -> Any:
         """Return the model as transformers runs it, with dequantised weights: in float32 exactly those of the file."""

@@ -56,6 +56,13 @@ def test_fewer_bytes():
     assert sizes["int8"] < 0.51 * sizes[None] and sizes["int4"] < 0.33 * sizes[None]
 
 
+def test_few_rows_may_lie_apart():
+    """As those of one head do, which latent attention multiplies with a matrix of its own."""
+    product = Int4Linear(torch.randn(64, 32).bfloat16())
+    rows = torch.randn(5, 3, 64).bfloat16()[:, 1, :32]
+    assert not rows.is_contiguous() and torch.equal(product(rows), product(rows.contiguous()))
+
+
 def test_a_shape_that_int4_does_not_take_is_int8():
     assert isinstance(make_linear(weight(96, 40), None, "int4"), Int8Linear)
     assert isinstance(make_linear(weight(90, 64), None, "int4"), Int8Linear)

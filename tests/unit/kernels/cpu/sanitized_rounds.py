@@ -88,7 +88,12 @@ def streams_at_random(rng):
 
 def recurrent_at_random(rng):
     """Return a model with gated delta nets, Mamba2 or short convolutions, with small numbers."""
-    kind = rng.choice(["falcon_h1", "granitemoehybrid", "lfm2", "nemotron_h", "qwen3_5_text", "qwen3_next"])
+    kind = rng.choice(
+        [
+            *("falcon_h1", "granitemoehybrid", "kimi_linear", "lfm2", "nemotron_h", "olmo_hybrid", "qwen3_5_text"),
+            "qwen3_next",
+        ]
+    )
     keys, taps, heads = rng.choice([8, 16, 32, 48, 128]), rng.randint(2, 5), rng.choice([1, 2, 3])
     shape = {"hidden_size": 32 * rng.randint(2, 4), "intermediate_size": 96, "num_key_value_heads": 1}
     if kind == "falcon_h1":
@@ -115,6 +120,11 @@ def recurrent_at_random(rng):
             "mamba_d_state": keys,
             "mamba_n_groups": rng.choice([1, 2, 4]),
         }
+    elif kind == "kimi_linear":
+        shape |= {"num_attention_heads": 4, "num_key_value_heads": 4, "linear_num_heads": heads}
+        shape |= {"linear_head_dim": 32 * rng.randint(1, 4), "linear_conv_kernel_dim": taps, "q_lora_rank": None}
+        shape |= {"kv_lora_rank": 64 * rng.randint(1, 3), "qk_nope_head_dim": 32, "qk_rope_head_dim": 32}
+        shape |= {"v_head_dim": 32 * rng.randint(1, 2), "moe_intermediate_size": 32}
     elif kind == "lfm2":
         shape |= {
             "num_attention_heads": shape["hidden_size"] // 32,
@@ -122,6 +132,8 @@ def recurrent_at_random(rng):
             "conv_bias": rng.random() < 0.5,
         }
     else:
+        if kind == "olmo_hybrid":
+            shape["num_attention_heads"] = shape["hidden_size"] // 32
         shape |= {"head_dim": 32, "linear_num_key_heads": heads, "linear_num_value_heads": heads * rng.choice([1, 2])}
         shape |= {"linear_key_head_dim": keys, "linear_value_head_dim": 32 * rng.randint(1, 4)}
         shape |= {"linear_conv_kernel_dim": taps, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32}
@@ -129,7 +141,8 @@ def recurrent_at_random(rng):
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(0.15 if kind.startswith("qwen") else 0.3)  # of few keys, rounding explodes sooner
+                # of few keys, rounding explodes sooner
+                parameter.mul_(0.15 if kind.startswith(("qwen", "olmo")) else 0.3)
     return made.bfloat16()
 
 
