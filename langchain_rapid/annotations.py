@@ -15,11 +15,12 @@ from uuid import UUID
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 
+from langchain_rapid.messages import TextOfMessages, to_engine_messages
 from langchain_rapid.template_capture import TEMPLATES, Call, Captured
 from rapid_integrations.adapters.verbatim import verbatim_spans
 from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt import Prompt
-from rapid_integrations.prompt.conversation import INSTRUCTING
+from rapid_integrations.prompt.conversation import INSTRUCTING, segment_messages
 from rapid_integrations.prompt.segmentation import MIN_CONTEXT_CHARACTERS
 from rapid_integrations.prompt.tasks import ends_asking, question_in, wants_all_of_it
 
@@ -94,7 +95,26 @@ def annotated_text(text: str, call: Parts, templates: bool, run: UUID | None) ->
             case "context":
                 spans, how = captured.context_spans, captured.segmentation
                 return Prompt(text=text, context_spans=spans, query=query, segmentation=how)
-    return text if call.query is None else Prompt(text=text, query=call.query)
+    prompt = _of_written_messages(text) if isinstance(text, TextOfMessages) else text
+    if call.query is None:
+        return prompt
+    if isinstance(prompt, str):
+        return Prompt(text=prompt, query=call.query)
+    return prompt.model_copy(update={"query": call.query})
+
+
+def _of_written_messages(text: TextOfMessages) -> Prompt | str:
+    """Return the text of messages with the spans and the question that a chat model would find in these.
+
+    Otherwise the turns of a conversation look like any long text before a question.
+    """
+    starts = text.starts
+    if starts is None:
+        return str(text)
+    given = to_engine_messages(text.messages)
+    found = segment_messages(given, [message["content"] for message in given])
+    spans = [(at + start, at + end) for at, of in zip(starts, found.spans, strict=True) for start, end in of]
+    return Prompt.retrieved(str(text), spans, found.query, found.method)
 
 
 def annotated_messages(

@@ -12,12 +12,14 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import GenerationChunk, LLMResult
+from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict, Field
 
 from langchain_rapid.annotations import Parts, annotated_text
 from langchain_rapid.at_once import aanswer_at_once, answer_at_once
 from langchain_rapid.errors import as_langchain_errors
+from langchain_rapid.messages import with_texts
 from langchain_rapid.rapid_model import RapidModel, Request
 from langchain_rapid.responses import Responses, llm_output
 from langchain_rapid.structured_output import with_words_behind
@@ -134,6 +136,29 @@ class RapidLLM(RapidModel, BaseLLM):
 
     # --- corrections of LangChain's own methods ---------------------------------------------------------------------
 
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        return _readable(super()._convert_input(model_input))
+
+    def generate_prompt(
+        self,
+        prompts: list[PromptValue],
+        stop: list[str] | None = None,
+        callbacks: Callbacks | list[Callbacks] | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer prompts. A part of a message that is not text is refused, as the chat model does."""
+        return super().generate_prompt([_readable(each) for each in prompts], stop, callbacks, **kwargs)
+
+    async def agenerate_prompt(
+        self,
+        prompts: list[PromptValue],
+        stop: list[str] | None = None,
+        callbacks: Callbacks | list[Callbacks] | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer prompts. A part of a message that is not text is refused, as the chat model does."""
+        return await super().agenerate_prompt([_readable(each) for each in prompts], stop, callbacks, **kwargs)
+
     def generate(
         self,
         prompts: list[str],
@@ -207,6 +232,11 @@ class RapidLLM(RapidModel, BaseLLM):
             if as_message and prompt.strip() and (instruction := settings.instruction([prompt])):
                 given = with_words_behind(given, instruction)
             return settings.request(given)
+
+
+def _readable(prompt: PromptValue) -> PromptValue:
+    with as_langchain_errors():
+        return with_texts(prompt)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, FunctionMessage, ToolMessage
+from langchain_core.prompt_values import ChatPromptValue, PromptValue
 
 from rapid_integrations.errors import PromptError
 
@@ -74,6 +75,55 @@ def text_of(message: BaseMessage) -> str:
         touching = joined and not (joined[-1].isspace() or text[0].isspace())
         joined += ("\n\n" if touching else "") + text
     return joined
+
+
+class TextOfMessages(str):
+    """Messages as LangChain writes them for a plain LLM ("System: ...", "Human: ..."), and what they were.
+
+    In every other respect it is a `str`. Callbacks and caches see no difference.
+    """
+
+    messages: Sequence[BaseMessage]
+
+    def __new__(cls, text: str, messages: Sequence[BaseMessage]) -> TextOfMessages:
+        """Return `text` with its messages, each of which has one text as its content."""
+        made = super().__new__(cls, text)
+        made.messages = messages
+        return made
+
+    @property
+    def starts(self) -> list[int] | None:
+        """Where each message's content starts, in characters; None if LangChain wrote one of them otherwise."""
+        found, position = [], 0
+        for message in self.messages:
+            start = self.find(str(message.content), position)
+            if start < 0:
+                return None
+            found.append(start)
+            position = start + len(message.content)
+        return found
+
+
+class _TextPrompt(ChatPromptValue):
+    def to_string(self) -> str:
+        return TextOfMessages(super().to_string(), self.messages)
+
+
+def with_texts(prompt: PromptValue) -> PromptValue:
+    """Return a prompt whose messages have one text each, and which as one text still tells what they were.
+
+    LangChain itself leaves out all parts of a message but "text", and puts no separator between those.
+
+    Raises:
+        PromptError: a part is not text.
+    """
+    if not isinstance(prompt, ChatPromptValue):
+        return prompt
+    messages = [
+        each if isinstance(each.content, str) else each.model_copy(update={"content": text_of(each)})
+        for each in prompt.messages
+    ]
+    return _TextPrompt(messages=messages)
 
 
 def _text_of_block(block: str | dict[str, Any]) -> str:

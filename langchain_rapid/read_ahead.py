@@ -11,6 +11,7 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_rapid.chat_model import ChatRapid
 from langchain_rapid.errors import as_langchain_errors
 from langchain_rapid.llm import RapidLLM
+from langchain_rapid.messages import with_texts
 from langchain_rapid.rapid_model import Request
 from rapid_integrations.errors import ConfigurationError, shown
 from rapid_integrations.outputs import ReadAhead
@@ -70,7 +71,7 @@ def _reading(
 
     def request(asked: str) -> Request:
         filled = prompt.invoke({**values, question: asked})
-        given: Any = filled.to_messages() if isinstance(model, ChatRapid) else filled.to_string()
+        given: Any = filled.to_messages() if isinstance(model, ChatRapid) else with_texts(filled).to_string()
         return model._request(given, None, bound, None)
 
     options = request(_ANY).options

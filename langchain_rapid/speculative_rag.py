@@ -11,6 +11,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_rapid.chat_model import ChatRapid
 from langchain_rapid.errors import as_langchain_errors
+from langchain_rapid.messages import with_texts
 from langchain_rapid.read_ahead import bound_model
 from rapid_integrations.engine.speculative_rag.settings import SpeculativeRAGConfig
 from rapid_integrations.errors import ConfigurationError, shown
@@ -59,7 +60,7 @@ def speculative_rag(
 
         def request(text: str) -> Any:
             filled = prompt.invoke({**values, context: text})
-            given: Any = filled.to_messages() if isinstance(model, ChatRapid) else filled.to_string()
+            given: Any = filled.to_messages() if isinstance(model, ChatRapid) else with_texts(filled).to_string()
             return model._request(given, None, {**bound, **of_call}, None)
 
         options = request("").options

@@ -23,7 +23,7 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tracers.context import register_configure_hook
 
-from langchain_rapid.messages import text_of
+from langchain_rapid.messages import text_of, with_texts
 from langchain_rapid.template_variables import Roles, is_context, roles_of
 from rapid_integrations.adapters.verbatim import verbatim_spans
 from rapid_integrations.errors import PromptError
@@ -208,12 +208,15 @@ class TemplateCapture(BaseCallbackHandler):
             run = found.parent
 
     def _remember(self, rendered: PromptValue, variables: Mapping[str, Any], run: UUID | None) -> None:
-        whole = rendered.to_string()
+        try:
+            whole = with_texts(rendered).to_string()
+        except PromptError:  # a message with an image, which the model will refuse
+            return
         roles = roles_of(variables, whole)
         if roles is None:
             return
         # A chat model receives separate messages, a plain LLM receives all of them as one text.
-        contents = {text for text in _contents(rendered) if text.strip()}
+        contents = {text for text in map(text_of, rendered.to_messages()) if text.strip()}
         messages = frozenset(_key(text) for text in contents)
         for text in {whole, *contents}:
             if (captured := _captured(text, roles)) is not None:
@@ -313,14 +316,6 @@ def _each(inputs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from (each for each in several if isinstance(each, Mapping))
     else:
         yield inputs
-
-
-def _contents(rendered: PromptValue) -> Iterator[str]:
-    for message in rendered.to_messages():
-        try:
-            yield text_of(message)
-        except PromptError:  # a message with an image, which the model will refuse
-            continue
 
 
 def _captured(text: str, roles: Roles) -> Captured | None:

@@ -27,6 +27,8 @@ _ABOUT = frozenset("name names title titles type kind id ids count number length
 _MANNER = frozenset("language lang locale tone format length size limit count number words level audience".split())
 # An answer that a chain refines is neither context nor question.
 _ANSWER = frozenset("answer answers existing previous draft".split())
+# An answer that is to be judged. A document may be searched for it, but it is none.
+_JUDGED = frozenset("generation prediction response completion submission".split())
 
 _SHORTEST_UNNAMED = 400  # characters; a shorter value counts as context only if its name says so
 _COMPARABLE = 4  # an unnamed value counts as context, too, if it has 1/4 of the longest one's characters
@@ -72,7 +74,7 @@ def roles_of(values: Values, prompt: str, *, by_name_only: bool = False) -> Role
             named = [] if by_name_only else _long_ones(values)
             contexts = [_printed(values[name]) for name in named]
             if not contexts:
-                return None
+                return Roles((), _query(values, set(), prompt)[0]) if _judges(values) else None
     elif not any(text.strip() and text.strip() in prompt for text in contexts):
         return None  # the chain changed the text, so its place is unknown
     query, asked = _query(values, {*named}, prompt)
@@ -102,7 +104,13 @@ def _long_ones(values: Values) -> list[str]:
 
 def _may_be_long_context(name: str, value: Any) -> bool:
     words = words_of(name)
-    return not (words & (_HISTORY | INSTRUCTIONS | _ANSWER) or name.lower() in _QUERY or _are_messages(value))
+    return not (words & (_HISTORY | INSTRUCTIONS | _ANSWER | _JUDGED) or name.lower() in _QUERY or _are_messages(value))
+
+
+def _judges(values: Values) -> bool:
+    """Whether the longest value is an answer that is to be judged, which the text alone may show as a document."""
+    longest = max(values, key=lambda name: len(_printed(values[name])), default="")
+    return bool(words_of(longest) & (_ANSWER | _JUDGED)) and len(_printed(values[longest])) >= _SHORTEST_UNNAMED
 
 
 def _query(values: Values, contexts: set[str], prompt: str) -> tuple[str | None, bool]:

@@ -3,16 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rapid_integrations.errors import PromptError
 from rapid_integrations.prompt import segmentation
 from rapid_integrations.prompt.prompt import Message, Prompt
-from rapid_integrations.prompt.segmentation import MIN_CONTEXT_CHARACTERS, Segmentation
+from rapid_integrations.prompt.segmentation import MIN_CONTEXT_CHARACTERS, Segmentation, Span
 from rapid_integrations.prompt.tasks import question_in, says_nothing, wants_all_of_it
 
 HUMAN = ("user", "human")
 INSTRUCTING = ("system", "developer")
+
+
+@dataclass(frozen=True)
+class SegmentedMessages:
+    """What the messages of a conversation are.
+
+    Attributes:
+        spans: of each message, the (start, end) character offsets of its context; empty in most.
+        query: the question.
+        method: how the spans were found; "plain" if there are none.
+        earlier_query: the question of the human turn before the last, or "".
+    """
+
+    spans: tuple[tuple[Span, ...], ...]
+    query: str
+    method: str
+    earlier_query: str
+
+
+def segment_messages(messages: Sequence[Message], contents: Sequence[str | Prompt]) -> SegmentedMessages:
+    """Return which parts of which messages are context, and what is asked.
+
+    Args:
+        messages: for their roles.
+        contents: of each message, with what is known of it.
+
+    Raises:
+        PromptError: everything is context.
+    """
+    texts = [content if isinstance(content, str) else content.text for content in contents]
+    humans = [i for i, message in enumerate(messages) if message["role"] in HUMAN and texts[i].strip()]
+    last = humans[-1] if humans else len(messages) - 1
+    segmentations = [
+        segment_message(message, content, asked_elsewhere=index != last and bool(humans))
+        for index, (message, content) in enumerate(zip(messages, contents, strict=True))
+    ]
+    results = tool_results(messages, texts)
+    for index in results:
+        segmentations[index] = Segmentation("tool messages", ((0, len(texts[index])),), "")
+    holders = messages_with_context(contents, segmentations, results)
+    spans = [found.context_spans if i in holders else () for i, found in enumerate(segmentations)]
+    query = query_of_messages(messages, contents, segmentations, holders)
+    if any(spans) and not query.strip():
+        if not says_anything(contents):
+            require_query(query)
+        # What is to be done with the context needs all of it, or cannot be searched for.
+        spans, query = [()] * len(spans), segmentation.question_of(texts[last])
+    method = segmentations[holders[-1]].method if any(spans) else "plain"
+    earlier = earlier_query_of_messages(messages, contents, segmentations, holders)
+    return SegmentedMessages(tuple(spans), query, method, earlier)
 
 
 def segment_content(content: str | Prompt) -> Segmentation:

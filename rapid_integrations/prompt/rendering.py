@@ -5,23 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from rapid_integrations.errors import PromptError
-from rapid_integrations.prompt import segmentation
 from rapid_integrations.prompt.chat_template import ChatTemplate, locate
-from rapid_integrations.prompt.conversation import (
-    HUMAN,
-    earlier_query_of_messages,
-    messages_with_context,
-    query_of_messages,
-    require_query,
-    says_anything,
-    segment_content,
-    segment_message,
-    tool_results,
-)
+from rapid_integrations.prompt.conversation import require_query, segment_content, segment_messages
 from rapid_integrations.prompt.parts import content_of_message
 from rapid_integrations.prompt.prompt import Message, Prompt, PromptLike
 from rapid_integrations.prompt.rendered import RenderedPrompt
-from rapid_integrations.prompt.segmentation import Segmentation, Span
+from rapid_integrations.prompt.segmentation import Span
 
 
 def render(prompt: PromptLike, chat_template: ChatTemplate | None) -> RenderedPrompt:
@@ -80,29 +69,15 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
     ]
     text, places = locate(plain, texts, chat_template)
 
-    humans = [i for i, message in enumerate(messages) if message["role"] in HUMAN and texts[i].strip()]
-    last = humans[-1] if humans else len(messages) - 1
-    segmentations = [
-        segment_message(message, content, asked_elsewhere=index != last and bool(humans))
-        for index, (message, content) in enumerate(zip(messages, contents, strict=True))
-    ]
-    results = tool_results(messages, texts)
-    for index in results:
-        segmentations[index] = Segmentation("tool messages", ((0, len(texts[index])),), "")
-    holders = messages_with_context(contents, segmentations, results)
+    found = segment_messages(messages, contents)
     spans: list[Span] = []
-    for holder in holders:
-        if (place := places[holder]) is not None and (offset := place.offset) is not None:
-            moved = ((offset + start, offset + end) for start, end in segmentations[holder].context_spans)
+    for place, of_message in zip(places, found.spans, strict=True):
+        if place is not None and (offset := place.offset) is not None:
+            moved = ((offset + start, offset + end) for start, end in of_message)
             clipped = ((max(start, place.data[0]), min(end, place.data[1])) for start, end in moved)
             spans += ((start, end) for start, end in clipped if start < end)
-    query = query_of_messages(messages, contents, segmentations, holders)
-    if spans and not query.strip():
-        if not says_anything(contents):
-            require_query(query)
-        # What is to be done with the context needs all of it, or cannot be searched for.
-        spans, query = [], segmentation.question_of(texts[last])
-    method = segmentations[holders[-1]].method if spans else "plain"
+    method = found.method if spans else "plain"
     data = tuple(place.data for place in places if place is not None and place.data[0] < place.data[1])
-    earlier = earlier_query_of_messages(messages, contents, segmentations, holders)
-    return RenderedPrompt(text, data, tuple(spans), query, method, templated=True, earlier_query=earlier)
+    return RenderedPrompt(
+        text, data, tuple(spans), found.query, method, templated=True, earlier_query=found.earlier_query
+    )

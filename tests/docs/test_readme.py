@@ -23,8 +23,23 @@ def test_every_file_that_the_table_names_is_there():
         assert (ROOT / "rapid_integrations" / name).exists(), name
 
 
+# What the examples over the handbook print with the model of this package, by the page they stand on.
+ANSWERS = {
+    "README.md": ["EUR 1,400"],
+    "docs/sources.md": ["EUR 1,400", "Each employee has an annual training budget"],
+    "docs/documents.md": ["EUR 1,400", "EUR 310"],
+}
+
+
 @pytest.mark.slow
-def test_the_python_example_runs(monkeypatch, capsys):
+@pytest.mark.parametrize("page", ANSWERS)
+def test_the_examples_over_the_handbook_answer_rightly(page, monkeypatch, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
+    asking = [block for block in blocks if "annual training budget" in block]
+    assert len(asking) == 1
     monkeypatch.chdir(ROOT)
-    exec(compile(re.search(r"```python\n(.*?)```", README, re.S)[1], "README.md", "exec"), {})
-    assert "12 years" in capsys.readouterr().out
+    exec(compile(asking[0], page, "exec"), {})
+    printed = capsys.readouterr().out
+    handbook = " ".join((ROOT / "examples" / "handbook.md").read_text().split())
+    for answer in ANSWERS[page]:
+        assert answer in printed and answer in handbook

@@ -15,6 +15,7 @@ settling      a question without what a template says around it
 pieces        the short piece that asks, by its shape
 shaped        the context as the bulk between such pieces, whatever words name them
 edges         where a context begins and ends, to the safe side
+turns         the turn that a prompt ends with, and its label
 confidence    what of both readings can be trusted; the rest is "plain"
 segmenter     the choice among them
 """

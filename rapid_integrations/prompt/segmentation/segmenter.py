@@ -37,6 +37,7 @@ from rapid_integrations.prompt.segmentation.spans import (
     Segmentation,
     trimmed,
 )
+from rapid_integrations.prompt.segmentation.turns import last_turn, moved, opens
 
 _WINDOW = 4000  # characters at either end of a text that labels within lines are looked for in
 _APART = 400  # a label so far behind the beginning of a text stands in the text, if that does not instruct
@@ -53,10 +54,19 @@ def segment(text: str) -> Segmentation:
     """Find the context and the question in `text`; linear in its length."""
     if len(text) < MIN_CONTEXT_CHARACTERS:
         return plain(text)
+    begin, sure = _sure(text)
+    if (turn := last_turn(text, begin)) is not None and (sure is None or opens(text, turn, sure.query)):
+        _, within = _sure(text[slice(*turn)])
+        sure = moved(within, turn) if within is not None else None
+    return sure or plain(text)
+
+
+def _sure(text: str) -> tuple[int, Segmentation | None]:
+    """Return where `text` begins behind answered examples, and what can be trusted of what was found behind them."""
     marks = _all_marks(text)
     begin = _after_examples(text, marks)
     found, labelled = _by_words(text, marks, begin)
-    return judged(text, begin, tail_end(text), found, labelled) or plain(text)
+    return begin, judged(text, begin, tail_end(text), found, labelled)
 
 
 def _by_words(text: str, marks: Sequence[Mark], begin: int) -> tuple[Segmentation | None, bool]:

@@ -322,3 +322,23 @@ class TestRepeated:
     def test_a_short_one_counts_where_it_stands_first(self, either, seen):
         either.invoke("the word is the word", rapid_context="the", rapid_query="which?")
         assert seen[0].target.contexts == ("the",)
+
+
+@pytest.mark.parametrize("name", ["generation", "llm_response", "prediction", "student_answer", "existing_answer"])
+@pytest.mark.parametrize("size", [500, 3000])
+def test_an_answer_that_is_judged_is_no_context(either, seen, name, size):
+    judged = ("They are as follows. " * 200)[:size]
+    prompt = ChatPromptTemplate.from_messages(
+        [
+            ("system", "You grade whether an answer resolves a question. Give a binary score 'yes' or 'no'."),
+            ("human", f"User question: \n\n {{question}} \n\n LLM generation: {{{name}}}"),
+        ]
+    )
+    (prompt | either).invoke({"question": QUESTION, name: judged})
+    assert seen[0].target.contexts == () and seen[0].drafter.text == seen[0].target.text
+
+
+def test_an_answer_is_judged_by_what_was_retrieved(either, seen):
+    prompt = ChatPromptTemplate.from_template("Set of facts: \n\n {documents} \n\n LLM generation: {generation}")
+    (prompt | either).invoke({"documents": [Document(DOCUMENT), Document(OTHER)], "generation": "It says that."})
+    assert seen[0].target.contexts and seen[0].target.query == "It says that."
