@@ -20,6 +20,12 @@ from rapid_integrations.models.families import describe
 from rapid_integrations.models.rows_when_read import TableWhenRead
 
 _OF_ROWS = frozenset({"layer_scalar"})  # buffers in the dtype of the rows that they multiply: Gemma 4's
+# What Gemma 3n computes when it is built.
+_FACTORS: dict[str, Callable[[Any], Tensor]] = {
+    "router_input_scale": lambda config: torch.tensor(config.hidden_size**-1.0),
+    "per_layer_projection_scale": lambda config: torch.tensor(config.hidden_size**-0.5),
+    "per_layer_input_scale": lambda config: torch.rsqrt(torch.tensor(2.0)),
+}
 
 
 def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
@@ -48,6 +54,9 @@ def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     for module in model.modules():
         if hasattr(module, "scalar_embed_scale"):  # of Gemma's tables
             module.embed_scale = torch.tensor(module.scalar_embed_scale)
+        for name, factor in _FACTORS.items():
+            if name in module._buffers:
+                module._buffers[name] = factor(own)
     return model.eval()
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 
-from tests.toys import gguf_gemma4, gguf_hybrids, gguf_mixers
+from tests.toys import gguf_gemma3n, gguf_gemma4, gguf_hybrids, gguf_mixers
 from tests.toys.every_family import tiny
 from tests.toys.gguf_experts import IDS, MERGES, SIZES, TOKENIZER, write_experts
 from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, made, write_family
@@ -163,6 +163,28 @@ def test_llama_cpp_computes_the_same_of_gemma_4(tmp_path, served, name, options)
     metadata = {"tokenizer__ggml__pre": "gpt-2"} | options
     path = gguf_gemma4.write_gemma4(tmp_path / "tiny.gguf", model, formats or (lambda name: None), **metadata)
     compare(served(path), model, LENGTHS, ROUGH if formats else NEAR)
+
+
+def gemma3n_in_q8_0(name):
+    return None if gguf_gemma3n.mixed(name) is None else Kind.Q8_0
+
+
+@pytest.mark.parametrize("formats", [None, gguf_gemma3n.mixed, gemma3n_in_q8_0], ids=named)
+def test_llama_cpp_computes_the_same_of_gemma_3n(tmp_path, served, formats, monkeypatch):
+    """llama.cpp takes numbers of layers, streams and inputs for granted.
+
+    It divides squares of a gate's deviations by one number less than transformers, which matters for narrow gates.
+    """
+    deviation = torch.std
+    monkeypatch.setattr(torch, "std", lambda gate, dim, keepdim, unbiased: deviation(gate, dim=dim, keepdim=keepdim))
+    model = gguf_gemma3n.made(scale=0.5, **gguf_gemma3n.OF_LLAMA_CPP)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)
+        for layer in model.model.layers:
+            layer.post_feedforward_layernorm.weight.mul_(0.25)  # cut gates blow up what is rounded
+    path = tmp_path / "tiny.gguf"
+    gguf_gemma3n.write_gemma3n(path, model, formats or (lambda name: None), unread=True, tokenizer__ggml__pre="gpt-2")
+    compare(served(path), model, LENGTHS, ROUGH if formats else CLOSE)
 
 
 @pytest.mark.parametrize("family", ["granitemoe", "granitemoeshared"])

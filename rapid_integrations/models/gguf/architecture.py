@@ -63,7 +63,7 @@ class Architecture:
         by_layer: whether the file may have a number of heads of keys, and a width of the MLP, for each layer.
         proportional: whether layers that see all keys rotate a part of each head, which a tensor of the file says.
         some_attend: whether the file has a number of heads of keys for each layer, 0 for those that do not attend.
-        outer: the modules around the layers, by what the file calls them.
+        outer: the modules around the layers, by what the file calls them; with "{}" one for each matrix of a tensor.
         by_transformers: whether transformers reads all that a file says, so that it may dequantise the file.
     """
 

@@ -35,7 +35,8 @@ _LAYER = "model.layers."
 _PARTS = [19, 3, 1, 1]  # tokens of the passes: a chunk of a prompt, a draft, single tokens
 _MOST_KEYS = 7  # that a query of a sliding window sees
 _FEW_EXPERTS = 8
-_OF_LAYERS = ("layer_types", "no_rope_layers")  # what configurations say of each layer
+# What configurations say of each layer, if it is a list.
+_OF_LAYERS = ("layer_types", "no_rope_layers", "activation_sparsity_pattern", "intermediate_size")
 _COUNTS = {"num_experts", "num_local_experts", "n_routed_experts"}  # as configurations name the number of experts
 _LEADING = {"first_k_dense_replace", "num_dense_layers"}  # how many layers have no experts
 # What has a number for each expert.
@@ -43,6 +44,7 @@ _OF_ROUTERS = (
     *(".gate.weight", ".router.weight", ".router.bias", ".e_score_correction_bias", ".expert_bias"),
     *("router.proj.weight", "router.per_expert_scale"),
 )
+_OF_TOKENS = ("model.embed_tokens.weight", "lm_head.weight", "lm_head.bias")
 _TABLE, _PROJECTION = "model.embed_tokens_per_layer.weight", "model.per_layer_model_projection.weight"
 _TOLERANCE = 0.1  # inputs of products are rounded to eight bits; a wrong order or scale is far beyond this
 
@@ -175,7 +177,7 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     """Return configuration and weights of a model of a few of the layers and tokens."""
     by_layer: dict[int, dict[str, Any]] = {}
     outer = {}
-    kinds_of_layers = {name: config[name] for name in _OF_LAYERS if config.get(name)}
+    kinds_of_layers = {name: config[name] for name in _OF_LAYERS if isinstance(config.get(name), list)}
     for name, weight in weights.items():
         if name.startswith(_LAYER):
             number, _, part = name.removeprefix(_LAYER).partition(".")
@@ -205,8 +207,10 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
         if name in (_TABLE, _PROJECTION):
             some[name] = _of_layers(weight, taken, config, count if name == _TABLE else None)
             continue
-        short = weight.first(count) if isinstance(weight, StoredBlocks) else weight[:count]
-        some[name] = weight if len(weight.shape) == 1 else short
+        if name not in _OF_TOKENS:
+            some[name] = weight
+            continue
+        some[name] = weight.first(count) if isinstance(weight, StoredBlocks) else weight[:count]
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     small = {**config, **ends, "num_hidden_layers": len(taken), "vocab_size": count}
     small |= {name: [each[index] for index in taken] for name, each in kinds_of_layers.items()}

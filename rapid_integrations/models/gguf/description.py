@@ -126,7 +126,11 @@ def weights_of(
         if stem in architecture.outer:
             module = architecture.outer[stem]
             kept = in_blocks and module not in architecture.plain
-            weights[f"{module}.{kind}"] = _read(tensors, name, architecture, dtype, kept)
+            found = _read(tensors, name, architecture, dtype, kept)
+            if "{}" in module:  # several matrices in one tensor
+                weights |= {f"{module.format(number)}.{kind}": own for number, own in enumerate(found)}
+            else:
+                weights[f"{module}.{kind}"] = found
             continue
         first, _, rest = stem.partition(".")
         number, _, part = rest.partition(".")

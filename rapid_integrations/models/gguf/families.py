@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import isclose, log
 from typing import Any
 
-from rapid_integrations.models.gguf import gemma4, hybrids, mamba2, short_convolutions
+from rapid_integrations.models.gguf import gemma3n, gemma4, hybrids, mamba2, short_convolutions
 from rapid_integrations.models.gguf.architecture import (
     ATTENTION,
     GRANITE_FACTORS,
@@ -200,6 +200,17 @@ ARCHITECTURES = {
         ATTENTION | HEAD_NORMS | MLP | NORMS_AROUND,
         keys=frozenset({WINDOW, PATTERN, "rope.freq_base_swa", "final_logit_softcapping"}),
         norm_offset=1.0,
+    ),
+    "gemma3n": Architecture(
+        "Gemma3nForCausalLM",
+        "gemma3n_text",
+        gemma3n.numbers_of,
+        gemma3n.NAMES,
+        plain=gemma3n.PLAIN,
+        keys=gemma3n.KEYS,
+        forms=gemma3n.FORMS,
+        by_layer=True,
+        outer=gemma3n.OUTER,
     ),
     "gemma4": Architecture(
         "Gemma4ForCausalLM",
