@@ -69,7 +69,7 @@ class RowsWhenRead(nn.Module):
         self.computed += len(missing)
 
     def _give_back(self, keep: int) -> None:
-        """Give back groups that no pass has read for the longest time, and not this one, until `keep` rows are there."""
+        """Give back groups that were not read for the longest time, none of this pass, until `keep` rows are there."""
         for group in self._read_at.argsort().tolist():
             if self.computed <= keep or self._read_at[group] == self._passes:
                 return

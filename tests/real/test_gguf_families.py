@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType as Kind
 from tests.toys import gguf_gemma3n, gguf_gemma4, gguf_hybrids, gguf_mixers
 from tests.toys.every_family import tiny
 from tests.toys.gguf_experts import IDS, MERGES, SIZES, TOKENIZER, write_experts
-from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, made, write_family
+from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, OF_PICTURES, made, write_family
 from tests.toys.gguf_file import named
 
 pytestmark = pytest.mark.slow
@@ -23,6 +23,9 @@ ALLOWED = 0.15  # of a logarithm: llama.cpp rounds keys and values to float16
 ROUGH = 0.3  # LFM2 multiplies numbers with each other that come from inputs with eight bits
 NEAR = 0.03  # llama.cpp rounds inputs of Gemma 4's activations, too; vectors in another order are off by 0.06 and more
 CLOSE = 0.01  # few layers attend, and a wrong order of some vectors changes little
+
+WINDOWED = ["sliding_attention"] * 3 + ["full_attention"]  # of EXAONE 4; llama.cpp has them for 64 layers only
+SIXTY_FOUR = {"num_hidden_layers": 64, "hidden_size": 64, "intermediate_size": 64, "head_dim": 16}
 
 STRETCHED = {
     **{"rope_type": "yarn", "rope_theta": 1e5, "partial_rotary_factor": 0.25, "factor": 4.0},
@@ -61,7 +64,8 @@ def probabilities(server, ids):
 @pytest.mark.parametrize(
     ("family", "sizes", "lengths"),
     [
-        *((family, NO_WINDOW if family == "phi3" else {}, LENGTHS) for family in ARCHITECTURES),
+        *((family, NO_WINDOW if family == "phi3" else {}, LENGTHS) for family in (*ARCHITECTURES, *OF_PICTURES)),
+        ("exaone4", SIXTY_FOUR | {"sliding_window": 20, "layer_types": WINDOWED * 16}, LENGTHS),
         ("phi3", NO_WINDOW | LONG_PHI, (70, 80)),  # the server's capacity is beyond the original length
     ],
     ids=lambda each: each if isinstance(each, str) else "",
@@ -70,8 +74,10 @@ def test_llama_cpp_computes_the_same(tmp_path, served, family, sizes, lengths):
     model = made(family, scale=0.5, **sizes)
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(0.1)  # so that many tokens are likely
-    path = write_family(tmp_path / "tiny.gguf", model, lambda name: None, tokenizer__ggml__pre="gpt-2")
-    compare(served(path), model, lengths)
+    said = {"tokenizer__ggml__pre": "gpt-2"}
+    if family == "qwen3":  # of one that sees pictures; llama.cpp's layers for them want pictures
+        said["n_deepstack_layers"] = 0
+    compare(served(write_family(tmp_path / "tiny.gguf", model, lambda name: None, **said)), model, lengths)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +204,25 @@ def test_llama_cpp_computes_the_same_of_granite_with_experts(tmp_path, served, f
         model.get_output_embeddings().weight.mul_(0.1)
     path = write_experts(tmp_path / "tiny.gguf", model, TOKENIZER, MERGES)
     compare(served(path), model, LENGTHS, CLOSE)
+
+
+@pytest.mark.parametrize("family", ["ernie4_5_moe", "minimax_m2"])
+def test_llama_cpp_computes_the_same_of_experts_that_corrected_scores_choose(tmp_path, served, family):
+    rope = {"rope_type": "default", "rope_theta": 5e4}
+    sizes = SIZES | {
+        "tie_word_embeddings": False,
+        "rope_parameters": rope | ({"partial_rotary_factor": 0.5} if family == "minimax_m2" else {}),
+    }
+    fields = type(tiny(family).config).__dataclass_fields__
+    model = tiny(family, 1, **{key: value for key, value in sizes.items() if key in fields})
+    held = dict(model.named_parameters()) | dict(model.named_buffers())
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)
+        for key, each in held.items():
+            if key.endswith("correction_bias"):
+                each.copy_(torch.randn(each.shape, generator=torch.Generator().manual_seed(1)) / 8)
+        path = write_experts(tmp_path / "tiny.gguf", model, TOKENIZER, MERGES)
+    compare(served(path), model, LENGTHS, NEAR)
 
 
 def compare(server, model, lengths, allowed=ALLOWED):

@@ -38,7 +38,7 @@ _FEW_EXPERTS = 8
 # What configurations say of each layer, if it is a list.
 _OF_LAYERS = ("layer_types", "no_rope_layers", "activation_sparsity_pattern", "intermediate_size")
 _COUNTS = {"num_experts", "num_local_experts", "n_routed_experts"}  # as configurations name the number of experts
-_LEADING = {"first_k_dense_replace", "num_dense_layers"}  # how many layers have no experts
+_LEADING = {"first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"}  # how many layers have no experts
 # What has a number for each expert.
 _OF_ROUTERS = (
     *(".gate.weight", ".router.weight", ".router.bias", ".e_score_correction_bias", ".expert_bias"),
@@ -221,6 +221,8 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
         small["vocab_size_per_layer_input"] = count
     for name in _LEADING & config.keys():
         small[name] = sum(index < config[name] for index in taken)
+    if "moe_layer_end_index" in config:
+        small["moe_layer_end_index"] = len(taken) - 1
     if config.get("mlp_only_layers"):
         small["mlp_only_layers"] = [n for n, index in enumerate(taken) if index in config["mlp_only_layers"]]
     return small | dict.fromkeys(_COUNTS & small.keys(), experts), some
@@ -255,6 +257,8 @@ def _first_experts(part: str, weight: Any, count: int) -> Any:
     """Return what a layer's weight holds of the first experts; others are returned as they are."""
     if isinstance(weight, StoredStack):
         return weight.first(count)
+    if part.endswith(".moe_statics.e_score_correction_bias"):  # (1, N)
+        return weight[:, :count]
     return weight[:count] if ".experts." in f".{part}" or part.endswith(_OF_ROUTERS) else weight
 
 

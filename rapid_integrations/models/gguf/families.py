@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import isclose, log
 from typing import Any
 
-from rapid_integrations.models.gguf import gemma3n, gemma4, hybrids, mamba2, short_convolutions
+from rapid_integrations.models.gguf import gemma3n, gemma4, hybrids, mamba2, near_llama, short_convolutions
 from rapid_integrations.models.gguf.architecture import (
     ATTENTION,
     GRANITE_FACTORS,
@@ -189,7 +189,7 @@ def _granite4(told: Told, tensors: Tensors) -> dict[str, Any]:
     return mamba2.numbers_of(told, tensors) | none | {"shared_intermediate_size": inner}
 
 
-ARCHITECTURES = {
+ARCHITECTURES = near_llama.ARCHITECTURES | {
     "llama": Architecture("LlamaForCausalLM", "llama", _nothing, LLAMA, interleaved=True, by_transformers=True),
     "qwen2": Architecture("Qwen2ForCausalLM", "qwen2", _nothing, LLAMA, biases=frozenset(QKV), by_transformers=True),
     "qwen3": Architecture("Qwen3ForCausalLM", "qwen3", _nothing, LLAMA | HEAD_NORMS, by_transformers=True),

@@ -22,6 +22,7 @@ from tests.toys.gguf_families import (
     ALWAYS_TIED,
     ARCHITECTURES,
     LONG_PHI,
+    OF_PICTURES,
     ORIGINAL,
     TRANSFORMERS_READS,
     made,
@@ -86,6 +87,33 @@ def test_heads_with_the_table_and_with_their_own(tmp_path, family, tied):
     loaded = load(path)
     assert type(loaded.lm) is StoredLM
     assert error(loaded, model) < 2 * ROUNDED  # with the toy of SmolLM3 transformers' own is 0.11 in bfloat16
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", OF_PICTURES)
+def test_the_language_model_of_one_that_sees_pictures(tmp_path, family):
+    path, model = write(tmp_path, family)
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM and loaded.lm._config["model_type"] == family
+    assert error(loaded, model) < ROUNDED
+    assert error(load(path, dtype="float32"), model) < 1e-4
+
+
+@pytest.mark.parametrize("family", OF_PICTURES)
+@pytest.mark.parametrize("sections", [None, [32], [16, 16, 16], [8, 8, 8, 8], [12.0, 10.0, 10.0], [-1, 20, 13]])
+def test_sections_that_are_not_known(tmp_path, family, sections):
+    path, _ = write(tmp_path, family, rope__dimension_sections=sections)
+    with pytest.raises(UnsupportedModelError, match="not known"):
+        load(path)
+
+
+def test_exaone_4_with_windows_rotates_only_these_layers(tmp_path):
+    kinds = ["sliding_attention"] * 3 + ["full_attention"]
+    sizes = {"sliding_window": 20, "num_hidden_layers": 4, "layer_types": kinds}
+    path, model = write(tmp_path, "exaone4", sizes=sizes)
+    assert described(path)["layer_types"] == kinds
+    assert error(load(path, dtype="float32"), model) < 1e-4
+    assert error(load(path), model) < ROUNDED
 
 
 @needs_kernels
