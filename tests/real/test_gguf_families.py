@@ -122,7 +122,8 @@ def test_llama_cpp_computes_the_same_of_gated_delta_nets(tmp_path, served, famil
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {}) for name in gguf_mixers.FAMILIES),
+        *((name, {"sizes": gguf_mixers.WHOLE} if name == "bamba" else {}) for name in gguf_mixers.FAMILIES),
+        ("falcon_h1", {"sizes": {"mamba_rms_norm": True}, "scale": 0.3}),
         # Rounding sends tokens of LFM2's experts to others, so it is left out.
         *((name, {"formats": gguf_mixers.mixed, "scale": 0.3}) for name in ("lfm2", "granite4", "granite4_moe")),
         ("lfm2", {"sizes": {"conv_L_cache": 4, "tie_word_embeddings": False}}),
@@ -133,6 +134,7 @@ def test_llama_cpp_computes_the_same_of_gated_delta_nets(tmp_path, served, famil
     ids=str,
 )
 def test_llama_cpp_computes_the_same_of_convolutions_and_mamba2(tmp_path, served, name, options):
+    """Of Bamba it turns other pairs than the model where only a part of each head is rotated."""
     options = dict(options)
     model = gguf_mixers.made(name, scale=options.pop("scale", 0.5), **options.pop("sizes", {}))
     with torch.no_grad():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from rapid_integrations.models.gguf.forms import Forms, attends
+from rapid_integrations.models.gguf.forms import Forms
 from rapid_integrations.models.gguf.header import GgufHeader, GgufTensor
 
 Told: TypeAlias = Mapping[str, Any]
@@ -92,7 +92,7 @@ class Architecture:
         """Return a configuration under transformers' names, or None if the file says what is not known here.
 
         Raises:
-            KeyError, TypeError, ZeroDivisionError: a number is left out, or is no number.
+            KeyError, TypeError, ValueError, ZeroDivisionError: a number is left out, or is no number.
         """
         prefix = f"{header.architecture}."
         stated = header.metadata
@@ -101,7 +101,7 @@ class Architecture:
         head_dim = told.get("attention.key_length", width // heads)
         kv_heads = told.get("attention.head_count_kv", heads)
         if self.some_attend:
-            kv_heads = kv_heads[attends(told).index(True)]
+            kv_heads = max(kv_heads)
         elif self.by_layer:
             kv_heads = _of_first(kv_heads)
         turned = told.get("rope.dimension_count", head_dim)
@@ -131,6 +131,8 @@ class Architecture:
             numbers = [told["expert_count"], told["expert_used_count"]]
         else:
             width_of_mlp = _of_first(told["feed_forward_length"]) if self.by_layer else told["feed_forward_length"]
+            if self.some_attend and isinstance(width_of_mlp, list):  # blocks that attend have no MLP
+                width_of_mlp = max(width_of_mlp)
             of_kind, numbers = {"intermediate_size": width_of_mlp}, [width_of_mlp]
         if (
             set(told) - _COMMON - (_OF_EXPERTS if self.experts else set()) - self.keys - {self.epsilon[0]}

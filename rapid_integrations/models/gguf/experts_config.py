@@ -10,7 +10,15 @@ from typing import Any
 
 import torch
 
-from rapid_integrations.models.gguf import gemma4, hybrids, mamba2, near_llama, shared_mlp, short_convolutions
+from rapid_integrations.models.gguf import (
+    gemma4,
+    hybrids,
+    mamba2,
+    near_llama,
+    nemotron_h,
+    shared_mlp,
+    short_convolutions,
+)
 from rapid_integrations.models.gguf.architecture import (
     GRANITE_FACTORS,
     HEAD_NORMS,
@@ -346,6 +354,19 @@ ARCHITECTURES = {
         by_layer=True,
         proportional=True,
         outer=gemma4.OUTER,
+    ),
+    "nemotron_h_moe": Architecture(
+        "NemotronHForCausalLM",
+        "nemotron_h",
+        nemotron_h.numbers_with_experts,
+        nemotron_h.WITH_EXPERTS,
+        plain=nemotron_h.PLAIN,
+        experts="mixer.experts",
+        keys=nemotron_h.KEYS_OF_EXPERTS,
+        epsilon=nemotron_h.EPSILON,
+        forms=nemotron_h.FORMS,
+        some_attend=True,
+        outer=nemotron_h.MODULES_AROUND,
     ),
     "granitehybrid": Architecture(
         "GraniteMoeHybridForCausalLM",
