@@ -9,7 +9,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 
-from tests.toys import gguf_gemma3n, gguf_gemma4, gguf_hybrids, gguf_mixers
+from tests.toys import gguf_gemma3n, gguf_gemma4, gguf_hybrids, gguf_latent, gguf_mixers
 from tests.toys.every_family import tiny
 from tests.toys.gguf_experts import IDS, MERGES, SIZES, TOKENIZER, write_experts
 from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, OF_PICTURES, made, write_family
@@ -225,6 +225,27 @@ def test_llama_cpp_computes_the_same_of_experts_that_corrected_scores_choose(tmp
                 each.copy_(torch.randn(each.shape, generator=torch.Generator().manual_seed(1)) / 8)
         path = write_experts(tmp_path / "tiny.gguf", model, TOKENIZER, MERGES)
     compare(served(path), model, LENGTHS, NEAR)
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("deepseek_v3", {}),
+        ("deepseek_v2", {"attention__q_lora_rank": 0}),  # which llama.cpp wants of models with other numbers of layers
+        ("deepseek_v2", {"sizes": {"q_lora_rank": 64}}),
+        ("deepseek_v3", {"sizes": {"rope_parameters": gguf_latent.YARN}}),
+        ("deepseek_v3", {"sizes": {"n_group": 4, "topk_group": 2}}),
+    ],
+    ids=named,
+)
+def test_llama_cpp_computes_the_same_of_latents(tmp_path, served, family, options):
+    options = dict(options)
+    model = gguf_latent.made(family, scale=0.5, **options.pop("sizes", {}))
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)
+    path = tmp_path / "tiny.gguf"
+    gguf_latent.write_latent(path, model, lambda name: None, tokenizer__ggml__pre="gpt-2", **options)
+    compare(served(path), model, LENGTHS, CLOSE)
 
 
 def compare(server, model, lengths, allowed=ALLOWED):

@@ -63,6 +63,7 @@ class Architecture:
         by_layer: whether the file may have a number of heads of keys, and a width of the MLP, for each layer.
         proportional: whether layers that see all keys rotate a part of each head, which a tensor of the file says.
         some_attend: whether the file has a number of heads of keys for each layer, 0 for those that do not attend.
+        latent: whether heads have keys and values that are computed from what all of them share.
         outer: the modules around the layers, by what the file calls them; with "{}" one for each matrix of a tensor.
         by_transformers: whether transformers reads all that a file says, so that it may dequantise the file.
     """
@@ -85,6 +86,7 @@ class Architecture:
     by_layer: bool = False
     proportional: bool = False
     some_attend: bool = False
+    latent: bool = False
     outer: Mapping[str, str] = field(default_factory=lambda: OUTER)
     by_transformers: bool = False
 
@@ -105,6 +107,8 @@ class Architecture:
         elif self.by_layer:
             kv_heads = _of_first(kv_heads)
         turned = told.get("rope.dimension_count", head_dim)
+        if self.latent:
+            head_dim = turned
         table = tensors.get("token_embd.weight")
         rope = {"rope_type": "default", "rope_theta": told.get("rope.freq_base", 10000.0)}
         if self.partial:
@@ -139,7 +143,7 @@ class Architecture:
             or not all(type(each) is int and each > 0 for each in (*numbers, *(config[name] for name in _NUMBERS)))
             or config["num_hidden_layers"] > _MOST_LAYERS
             or (turned != head_dim and not self.partial)
-            or told.get("attention.value_length", head_dim) != head_dim
+            or (told.get("attention.value_length", head_dim) != head_dim and not self.latent)
             or (told.get("rope.scaling.attn_factor", 1.0) != 1.0 and not (self.long_rope or self.scaled))
             or told.get("interleave_moe_layer_step", 1) != 1
         ):

@@ -99,7 +99,8 @@ def _architecture_by(config: Mapping[str, Any]) -> Architecture | None:
     ]
     with_experts = (*experts_config.ARCHITECTURES.values(), *experts_config.WITH_SHARED.values())
     some = with_experts if config.get("num_experts_per_tok") else dense
-    return next((each for each in some if each.model_type == config["model_type"]), None)
+    kind = "deepseek_v3" if config["model_type"] == "deepseek_v2" else config["model_type"]  # one name in files
+    return next((each for each in some if each.model_type == kind), None)
 
 
 def weights_of(

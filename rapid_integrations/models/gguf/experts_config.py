@@ -13,6 +13,7 @@ import torch
 from rapid_integrations.models.gguf import (
     gemma4,
     hybrids,
+    latent,
     mamba2,
     near_llama,
     nemotron_h,
@@ -244,7 +245,7 @@ def _as_a_row(
     return {_STATICS: tensors.numbers(name, torch.float32).view(1, -1)}
 
 
-ARCHITECTURES = {
+ARCHITECTURES = latent.ARCHITECTURES | {
     "qwen3vlmoe": Architecture(
         "Qwen3MoeForCausalLM",
         "qwen3_moe",

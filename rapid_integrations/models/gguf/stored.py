@@ -109,7 +109,8 @@ class StoredLM(DecoderLM):
 
     def transformers_copy(self, dtype: torch.dtype) -> Any:
         """Return the model as transformers runs it, with dequantised weights: in float32 exactly those of the file."""
-        return transformers_model(self._config, self.model, dtype)
+        with self._fused.latents_lent(self.model):
+            return transformers_model(self._config, self.model, dtype)
 
 
 def stored_configuration(path: Path) -> dict[str, Any] | None:
