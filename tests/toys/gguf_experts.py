@@ -49,12 +49,12 @@ def errors(loaded, model):
     return (logits(loaded) - expected).norm(dim=1) / expected.norm(dim=1)
 
 
-def write_experts(path, model, tokenizer, merges, formats=lambda name: None, **metadata):
+def write_experts(path, model, tokenizer, merges, formats=lambda name: None, *, further=None, **metadata):
     """Write a model with experts; return its path.
 
     `formats`: for a tensor's name in GGUF the blocks in which it is written (`GGMLQuantizationType` or None); the model
-    then gets the weights that they stand for. Other tensors are float32. `metadata`: keys without the architecture's
-    prefix, "__" for dots, beside those that every file has; None removes one.
+    then gets the weights that they stand for. Other tensors are float32. `further`: tensors beside the model's, by name.
+    `metadata`: keys without the architecture's prefix, "__" for dots, beside those that every file has; None removes one.
     """
     config, kind = model.config, model.config.model_type
     architecture = ARCHITECTURES[kind]
@@ -76,6 +76,8 @@ def write_experts(path, model, tokenizer, merges, formats=lambda name: None, **m
             raw = blocks(flat, form)
             writer.add_tensor(theirs, raw.reshape(*written.shape[:-1], -1), raw_dtype=form)
             own.copy_(_rows_back(torch.from_numpy(dequantize(raw, form)).view(written.shape), config, stem))
+    for theirs, tensor in (further or {}).items():
+        writer.add_tensor(theirs, tensor.numpy())
     _describe(writer, config, tokenizer, merges, metadata)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

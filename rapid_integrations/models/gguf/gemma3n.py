@@ -118,7 +118,8 @@ def _share(deviations: Any) -> float:
         return 0.0
     if type(deviations) is not float:
         raise TypeError(f"{_SPARSE} has {deviations!r}")
-    normal, wanted = torch.distributions.Normal(0.0, 1.0), torch.tensor(deviations)
+    normal: Any = torch.distributions.Normal(0.0, 1.0)
+    wanted = torch.tensor(deviations)
     if not wanted.isfinite():
         raise TypeError(f"{_SPARSE} has {deviations!r}")
     near = float(normal.cdf(wanted.double()))

@@ -1,8 +1,8 @@
 """GGUF files of models with latent attention and experts: DeepSeek V2 and V3, Kimi K2, GLM-4.7-Flash.
 
 llama.cpp's converter calls all of them "deepseek2". It has the matrix behind the latent in two parts, of keys and of
-values, and turns that of keys; earlier files have it as it is. It is computed in bfloat16 here, as the engine multiplies
-with parts of it. Scores of experts are a softmax in DeepSeek V2, and sigmoids with corrections in the others.
+values, and turns that of keys; earlier files have it as it is. It is computed in bfloat16 here, as the engine
+multiplies with parts of it. Scores of experts are a softmax in DeepSeek V2, and sigmoids with corrections in the others.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ def part_of_layer(
 def split(parts: Parts, model: Any) -> None:
     """Put modules for the parts of matrices into a model on no device, in the place of those for whole matrices."""
     for layer in model.base_model.layers:
-        own = getattr(layer, parts.module, None)
+        own: Any = getattr(layer, parts.module, None)
         if hasattr(own, "in_proj"):
             own.in_proj_qkvz = like(own.in_proj, own.in_proj.out_features - own.num_heads)
             own.in_proj_dt = like(own.in_proj, own.num_heads)
