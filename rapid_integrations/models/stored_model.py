@@ -55,14 +55,14 @@ def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     model_class = getattr(transformers, config["architectures"][0])
     try:
         own = transformers.AutoConfig.for_model(**config)
+        with torch.device("meta"):
+            model = model_class._from_config(own, dtype=dtype)
+        base = model.base_model
+        for name in ("rotary_emb", "pos_emb"):  # on no device they have computed nothing
+            if (rotary := getattr(base, name, None)) is not None:
+                setattr(base, name, type(rotary)(config=own))
     except Exception as error:  # its classes check their numbers, with errors of several kinds
         raise ValueError(f"transformers does not take the configuration: {error}") from error
-    with torch.device("meta"):
-        model = model_class._from_config(own, dtype=dtype)
-    base = model.base_model
-    for name in ("rotary_emb", "pos_emb"):  # on no device they have computed nothing
-        if (rotary := getattr(base, name, None)) is not None:
-            setattr(base, name, type(rotary)(config=own))
     for module in model.modules():
         if hasattr(module, "scalar_embed_scale"):  # of Gemma's tables
             module.embed_scale = torch.tensor(module.scalar_embed_scale)

@@ -53,8 +53,9 @@ def write_experts(path, model, tokenizer, merges, formats=lambda name: None, *, 
     """Write a model with experts; return its path.
 
     `formats`: for a tensor's name in GGUF the blocks in which it is written (`GGMLQuantizationType` or None); the model
-    then gets the weights that they stand for. Other tensors are float32. `further`: tensors beside the model's, by name.
-    `metadata`: keys without the architecture's prefix, "__" for dots, beside those that every file has; None removes one.
+    then gets the weights that they stand for. Other tensors are float32. `further`: tensors beside the model's, by
+    name. `metadata`: keys without the architecture's prefix, "__" for dots, beside those that every file has; None
+    removes one.
     """
     config, kind = model.config, model.config.model_type
     architecture = ARCHITECTURES[kind]

@@ -76,7 +76,7 @@ def _named(mapped: MappedTensors, name: str, architecture: Architecture, layer: 
     module = _OWN.get(stem) or architecture.names.get(stem)
     if module is None:
         raise UnsupportedModelError(
-            f"draft_head={str(mapped.path)!r}: the further layer has a tensor that is not known here ({name}). Take the "
-            "model's safetensors, or leave the head out"
+            f"draft_head={str(mapped.path)!r}: the further layer has a tensor that is not known here ({name}). Take "
+            "the model's safetensors, or leave the head out"
         )
     return {f"{layer}{module}.{kind}": numbers}

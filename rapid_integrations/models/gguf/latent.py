@@ -2,7 +2,7 @@
 
 llama.cpp's converter calls all of them "deepseek2". It has the matrix behind the latent in two parts, of keys and of
 values, and turns that of keys; earlier files have it as it is. It is computed in bfloat16 here, as the engine
-multiplies with parts of it. Scores of experts are a softmax in DeepSeek V2, and sigmoids with corrections in the others.
+multiplies with parts of it. Scores of experts are a softmax in DeepSeek V2, and corrected sigmoids in the others.
 """
 
 from __future__ import annotations
