@@ -126,6 +126,16 @@ def test_a_file_of_one_format(tmp_path, form):
 
 
 @needs_kernels
+@pytest.mark.parametrize("family", each_of("gemma3_text", "exaone4"))
+def test_matrices_of_one_product_of_which_only_some_are_kept_in_blocks(tmp_path, family):
+    """Published files have Q3_K beside Q5_K, and single matrices in F16."""
+    formats = lambda name: Kind.F16 if "attn_k." in name or "ffn_up" in name else Kind.Q8_0  # noqa: E731
+    path, model = write(tmp_path, family, formats)
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM and error(loaded, model) < ROUNDED
+
+
+@needs_kernels
 @pytest.mark.parametrize("family", each_of("gemma2", "cohere2"))
 def test_a_draft_has_the_bits_of_single_steps(tmp_path, family):
     loaded = load(write(tmp_path, family)[0])
