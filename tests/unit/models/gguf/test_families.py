@@ -326,12 +326,22 @@ def test_biases(tmp_path, family):
         ("starcoder2", "starcoder", ["DON", "'", "T", " pay", "ĠĠ", *"12345", "."]),
         ("cohere2", "command-r", ["DON", "'", "T", " pay", "ĠĠ", *"12345", "."]),
         ("gemma2", "gpt-2", ["DON", "'", "T", " pay", "Ġ", "Ġ12345", "."]),
+        ("exaone4", "exaone4", ["DON", "'", "T", " pay", "Ġ", "Ġ12345", "."]),
+        ("seed_oss", "seed-coder", ["DON", "'T", " pay", "Ġ", "Ġ", *"12345", "."]),
+        ("hunyuan_v1_dense", "hunyuan-dense", ["DON", "'T", " pay", "ĠĠ", "123", "45", "."]),
+        ("hunyuan_v1_dense", "deepseek-v3", ["DON", "'T", " pay", "ĠĠ", "123", "45", "."]),
     ],
 )
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_text_is_split_as_the_model_was_trained(tmp_path, family, pre, pieces, dtype):
     path, _ = write(tmp_path, family, tokenizer__ggml__pre=pre)
     assert split(load(path, dtype=dtype)) == [piece.replace(" ", "Ġ") for piece in pieces]
+
+
+def test_a_way_to_split_a_text_that_nobody_knows_is_said(tmp_path):
+    path, _ = write(tmp_path, "exaone4", tokenizer__ggml__pre="unheard-of")
+    with pytest.warns(UserWarning, match="tokenizer.ggml.pre is 'unheard-of'"):
+        load(path, dtype="float32")
 
 
 def test_transformers_reader_splits_a_text_alike(tmp_path):
