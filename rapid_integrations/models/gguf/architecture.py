@@ -35,6 +35,8 @@ _COMMON = {
 }
 _OF_EXPERTS = {"expert_feed_forward_length", "interleave_moe_layer_step"}
 _MOST_LAYERS = 10_000  # `own` may make lists of so many
+_MOST_OF_A_HEAD = 1 << 16  # numbers: angles are computed for all of them, before any tensor is compared
+_OF_A_HEAD = ("attention.key_length", "attention.value_length", "rope.dimension_count")
 _RMS = ("attention.layer_norm_rms_epsilon", "rms_norm_eps")
 _NUMBERS = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
@@ -143,6 +145,9 @@ class Architecture:
             or not all(type(each) is int and each > 0 for each in (*numbers, *(config[name] for name in _NUMBERS)))
             or config["num_hidden_layers"] > _MOST_LAYERS
             or (turned != head_dim and not self.partial)
+            or type(turned) is not int
+            or not 0 < turned <= head_dim
+            or any(type(n) is int and n > _MOST_OF_A_HEAD for key, n in told.items() if key.startswith(_OF_A_HEAD))
             or (told.get("attention.value_length", head_dim) != head_dim and not self.latent)
             or (told.get("rope.scaling.attn_factor", 1.0) != 1.0 and not (self.long_rope or self.scaled))
             or told.get("interleave_moe_layer_step", 1) != 1

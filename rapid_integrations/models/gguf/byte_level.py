@@ -35,7 +35,11 @@ _DEEPSEEK_3 = (
 # Of GLM-4 and its successors, of LFM2, and of OLMo 2 and Granite 4; transformers splits them as GPT-2.
 AS_LLAMA_3 = frozenset({"chatglm-bpe", "glm4", "lfm2", "dbrx"})
 SINGLE_DIGITS = frozenset({"refact", "starcoder", "command-r"})  # of Granite, StarCoder2 and Cohere 2; the same
-UNKNOWN_TO_TRANSFORMERS = {"seed-coder": _SEED, "deepseek-v3": _DEEPSEEK_3, "hunyuan-dense": _DEEPSEEK_3}
+UNKNOWN_TO_TRANSFORMERS: dict[str | None, str | tuple[str, ...]] = {
+    "seed-coder": _SEED,
+    "deepseek-v3": _DEEPSEEK_3,
+    "hunyuan-dense": _DEEPSEEK_3,
+}
 SPLITS: dict[str | None, str | tuple[str, ...]] = {
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "smaug-bpe", *AS_LLAMA_3), LLAMA_3_SPLIT),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), LLAMA_3_SPLIT.replace("{1,3}", "")),

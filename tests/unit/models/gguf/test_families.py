@@ -338,6 +338,18 @@ def test_a_text_is_split_as_the_model_was_trained(tmp_path, family, pre, pieces,
     assert split(load(path, dtype=dtype)) == [piece.replace(" ", "Ġ") for piece in pieces]
 
 
+@pytest.mark.parametrize("key", ["rope__dimension_count", "attention__key_length"])
+@pytest.mark.parametrize("family", ["phi3", "glm4", "gemma3_text", "seed_oss"])
+def test_heads_beyond_all_bounds(tmp_path, family, key):
+    """Angles of so many numbers would take gigabytes before a tensor is compared."""
+    path, _ = write(tmp_path, family, **{key: 2**31 - 2})
+    assert described(path) is None
+
+
+def test_more_rotated_numbers_than_a_head_has(tmp_path):
+    assert described(write(tmp_path, "glm4", rope__dimension_count=128)[0]) is None
+
+
 def test_a_way_to_split_a_text_that_nobody_knows_is_said(tmp_path):
     path, _ = write(tmp_path, "exaone4", tokenizer__ggml__pre="unheard-of")
     with pytest.warns(UserWarning, match="tokenizer.ggml.pre is 'unheard-of'"):
