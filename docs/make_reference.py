@@ -26,6 +26,7 @@ from rapid_integrations import CompressionConfig, RapidEngine, SamplingParams, S
 from rapid_integrations.adapters.fields import ModelFields
 from rapid_integrations.cli.app import app
 from rapid_integrations.models import loader
+from rapid_integrations.models.gguf import experts_config, families
 
 DOCS = Path(__file__).parent
 
@@ -212,6 +213,20 @@ values. It is kept every 512 to 4,096 tokens of a prompt, where other prompts wi
 
 {families}
 
+## GGUF files
+
+Files of these architectures (`general.architecture`) are [computed in their own blocks](tuning.md#gguf-files) on the
+kernels. Other ones are dequantised where transformers reads them (StableLM, Falcon, Nemotron, GPT-2, Mamba and a few
+more), and refused with a list where it does not: among them Llama 4, dots.llm1, Kimi-Linear, Hunyuan with experts,
+K-EXAONE, Phi-MoE, Ministral 3 and Jamba.
+
+{files}
+
+- Files of models that also see pictures (`qwen2vl`, `qwen3vl`, `qwen3vlmoe`, Gemma 3, 3n and 4) hold the language
+  model, which is what is read. Their second file ("mmproj") is refused.
+- Layers that predict further tokens ("nextn") are a [draft head](heads.md#layouts) of the file's own: GLM-4.5's files
+  have them. Most files of DeepSeek V3, Nemotron 3 and Qwen3-Next are without theirs.
+
 ## Models that think first
 
 Qwen3, GLM-4.5, DeepSeek-V3.1, SmolLM3, Granite, GPT-OSS and others write their reasoning before the answer. Their chat
@@ -313,7 +328,9 @@ def models() -> str:
         short = reason.removeprefix(f"{kind.architecture} ").removeprefix(f"{kind.architecture}: ").partition("; ")[0]
         found[kind.how].append((f"`{name}`", f"`{kind.architecture}`", kind.how, short))
     rows = [row for kind in found.values() for row in kind]
-    return MODELS.format(families=_table(("family", "class", "how", "reason"), rows), formats=_formats())
+    return MODELS.format(
+        families=_table(("family", "class", "how", "reason"), rows), files=_files(), formats=_formats()
+    )
 
 
 def _formats() -> str:
@@ -327,6 +344,18 @@ def _formats() -> str:
         exact = "no" if scheme.form is not None or scheme.layout == "mxfp4" else "in bfloat16"
         rows.append((name, kept, exact, "" if scheme.form is not None else scheme.why_dense))
     return _table(("format", "kept", "rounded a second time", "why"), rows)
+
+
+def _files() -> str:
+    """Return the architectures of GGUF files that are read in their blocks, with the classes that compute them."""
+    found: dict[str, set[str]] = {}
+    own = (families.ARCHITECTURES, families.WITH_WINDOWS, families.WITH_POSITIONS)
+    for table in (*own, experts_config.ARCHITECTURES, experts_config.WITH_SHARED):
+        for name, architecture in table.items():
+            found.setdefault(name, set()).add(f"`{architecture.class_name}`")
+    found["deepseek2"].add("`DeepseekV2ForCausalLM`")  # of which scores are a softmax
+    rows = [(f"`{name}`", ", ".join(sorted(each))) for name, each in sorted(found.items())]
+    return _table(("architecture", "classes"), rows)
 
 
 def transformers_names() -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ forward pass before it is used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -45,6 +45,7 @@ from rapid_integrations.models.families import FAMILIES, describe, left_over
 from rapid_integrations.models.given_states import wants_last
 from rapid_integrations.models.gpu_steps import gpu_steps
 from rapid_integrations.models.key_balance import PROBE_TOKENS, balance_of, probe_ids, with_queries
+from rapid_integrations.models.latent_attention import UpHolder
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 from rapid_integrations.models.operators_pass import OperatorsPass
 from rapid_integrations.models.recurrence import state_shape
@@ -299,6 +300,22 @@ class FusedDecoder(OperatorsPass, SharedResource):
             for product, holder in layer.matrices(own):
                 holder.fill(product)
         fill([described.head], self._head)
+
+    @contextmanager
+    def latents_lent(self, model: Any) -> Iterator[None]:
+        """Let the model hold the matrices behind latents within the block, which lie in parts here."""
+        held: list[tuple[UpHolder, Any]] = []
+        if any(layer.latent is not None for layer in self._layers):
+            for layer, own in zip(self._layers, describe(model).layers, strict=True):
+                for product, holder in layer.matrices(own):
+                    if isinstance(holder, UpHolder):
+                        held.append((holder, holder.up.weight))
+                        holder.fill(product)
+        try:
+            yield
+        finally:
+            for holder, weight in held:
+                holder.up.weight = weight
 
     def lend(self, model: Any) -> AbstractContextManager[None]:
         """Let the model itself compute within the block, with the weights as they take part in the products here.

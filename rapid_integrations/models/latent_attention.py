@@ -107,7 +107,7 @@ class TakenLatent:
 
     def matrices(self, described: Latent) -> Matrices:
         """Return the products with the modules of `described` whose weights they hold."""
-        held: list[tuple[Any, Any]] = [((self.keys, self.values), _UpHolder(described.up))]
+        held: list[tuple[Any, Any]] = [((self.keys, self.values), UpHolder(described.up))]
         if self.query_up is not None:
             assert described.query_up is not None
             held.append((self.query_up, Linears([described.query_up])))
@@ -236,7 +236,7 @@ def _for_each_head(latents: Tensor, weights: Tensor) -> Tensor:
     return out
 
 
-class _UpHolder:
+class UpHolder:
     """The module whose weight is held as two products for each head."""
 
     def __init__(self, up: nn.Linear) -> None:

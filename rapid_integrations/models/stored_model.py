@@ -20,6 +20,24 @@ from rapid_integrations.models.families import describe
 from rapid_integrations.models.rows_when_read import TableWhenRead
 
 _OF_ROWS = frozenset({"layer_scalar"})  # buffers in the dtype of the rows that they multiply: Gemma 4's
+TABLES = frozenset({"model.embed_tokens.weight", "model.embeddings.weight"})
+"""Names of the table of tokens."""
+
+
+def _multipliers(config: Any) -> Tensor:
+    from transformers.models.falcon_h1.modeling_falcon_h1 import compute_mup_vector
+
+    found: Tensor = compute_mup_vector(config)
+    return found
+
+
+# What Gemma 3n and Falcon-H1 compute when they are built.
+_FACTORS: dict[str, Callable[[Any], Tensor]] = {
+    "router_input_scale": lambda config: torch.tensor(config.hidden_size**-1.0),
+    "per_layer_projection_scale": lambda config: torch.tensor(config.hidden_size**-0.5),
+    "mup_vector": _multipliers,
+    "per_layer_input_scale": lambda config: torch.rsqrt(torch.tensor(2.0)),
+}
 
 
 def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
@@ -37,17 +55,20 @@ def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     model_class = getattr(transformers, config["architectures"][0])
     try:
         own = transformers.AutoConfig.for_model(**config)
+        with torch.device("meta"):
+            model = model_class._from_config(own, dtype=dtype)
+        base = model.base_model
+        for name in ("rotary_emb", "pos_emb"):  # on no device they have computed nothing
+            if (rotary := getattr(base, name, None)) is not None:
+                setattr(base, name, type(rotary)(config=own))
     except Exception as error:  # its classes check their numbers, with errors of several kinds
         raise ValueError(f"transformers does not take the configuration: {error}") from error
-    with torch.device("meta"):
-        model = model_class._from_config(own, dtype=dtype)
-    base = model.base_model
-    for name in ("rotary_emb", "pos_emb"):  # on no device they have computed nothing
-        if (rotary := getattr(base, name, None)) is not None:
-            setattr(base, name, type(rotary)(config=own))
     for module in model.modules():
         if hasattr(module, "scalar_embed_scale"):  # of Gemma's tables
             module.embed_scale = torch.tensor(module.scalar_embed_scale)
+        for name, factor in _FACTORS.items():
+            if name in module._buffers:
+                module._buffers[name] = factor(own)
     return model.eval()
 
 
@@ -95,7 +116,8 @@ def stored_model(
         _put(module, kind, weight, stack, dtype)
     if lost := next((name for name, held in model.named_buffers() if held.is_meta), None):
         raise ValueError(f"what {type(model).__name__} computes for {lost} when it is built is not known")
-    if isinstance(table := weights["model.embed_tokens.weight"], StoredBlocks):
+    table = weights[next(name for name in weights if name in TABLES)]
+    if isinstance(table, StoredBlocks):
         model.set_input_embeddings(_scaled_as(model.get_input_embeddings(), BlockTable(table)))
     if isinstance(inputs := weights.get("model.embed_tokens_per_layer.weight"), StoredBlocks):
         base = model.base_model
@@ -103,7 +125,7 @@ def stored_model(
     if tied and isinstance(table, StoredBlocks):
         _put(model.lm_head, "weight", table, None, dtype)
     elif tied:
-        model.lm_head.weight = model.base_model.embed_tokens.weight
+        model.lm_head.weight = model.get_input_embeddings().weight
     return model.requires_grad_(False)
 
 

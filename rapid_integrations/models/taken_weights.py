@@ -137,8 +137,8 @@ def _joined(linears: Sequence[Any], arena: Arena | None) -> Linear:
     parts: list[Linear] = []
     for linear in linears:
         bias = None if linear.bias is None else linear.bias.data
-        if linear.stored is not None:
-            parts.append(BlockLinear(linear.stored, bias, arena))
+        if (stored := getattr(linear, "stored", None)) is not None:  # others are numbers: Q3_K beside Q5_K
+            parts.append(BlockLinear(stored, bias, arena))
             continue
         if arena is not None:
             linear.weight.data = arena.copy(linear.weight.data)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 
-from tests.toys import gguf_gemma4, gguf_hybrids, gguf_mixers
+from tests.toys import gguf_gemma3n, gguf_gemma4, gguf_hybrids, gguf_latent, gguf_mixers
 from tests.toys.every_family import tiny
 from tests.toys.gguf_experts import IDS, MERGES, SIZES, TOKENIZER, write_experts
-from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, made, write_family
+from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, OF_PICTURES, made, write_family
 from tests.toys.gguf_file import named
 
 pytestmark = pytest.mark.slow
@@ -23,6 +23,9 @@ ALLOWED = 0.15  # of a logarithm: llama.cpp rounds keys and values to float16
 ROUGH = 0.3  # LFM2 multiplies numbers with each other that come from inputs with eight bits
 NEAR = 0.03  # llama.cpp rounds inputs of Gemma 4's activations, too; vectors in another order are off by 0.06 and more
 CLOSE = 0.01  # few layers attend, and a wrong order of some vectors changes little
+
+WINDOWED = ["sliding_attention"] * 3 + ["full_attention"]  # of EXAONE 4; llama.cpp has them for 64 layers only
+SIXTY_FOUR = {"num_hidden_layers": 64, "hidden_size": 64, "intermediate_size": 64, "head_dim": 16}
 
 STRETCHED = {
     **{"rope_type": "yarn", "rope_theta": 1e5, "partial_rotary_factor": 0.25, "factor": 4.0},
@@ -61,7 +64,8 @@ def probabilities(server, ids):
 @pytest.mark.parametrize(
     ("family", "sizes", "lengths"),
     [
-        *((family, NO_WINDOW if family == "phi3" else {}, LENGTHS) for family in ARCHITECTURES),
+        *((family, NO_WINDOW if family == "phi3" else {}, LENGTHS) for family in (*ARCHITECTURES, *OF_PICTURES)),
+        ("exaone4", SIXTY_FOUR | {"sliding_window": 20, "layer_types": WINDOWED * 16}, LENGTHS),
         ("phi3", NO_WINDOW | LONG_PHI, (70, 80)),  # the server's capacity is beyond the original length
     ],
     ids=lambda each: each if isinstance(each, str) else "",
@@ -70,8 +74,10 @@ def test_llama_cpp_computes_the_same(tmp_path, served, family, sizes, lengths):
     model = made(family, scale=0.5, **sizes)
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(0.1)  # so that many tokens are likely
-    path = write_family(tmp_path / "tiny.gguf", model, lambda name: None, tokenizer__ggml__pre="gpt-2")
-    compare(served(path), model, lengths)
+    said = {"tokenizer__ggml__pre": "gpt-2"}
+    if family == "qwen3":  # of one that sees pictures; llama.cpp's layers for them want pictures
+        said["n_deepstack_layers"] = 0
+    compare(served(write_family(tmp_path / "tiny.gguf", model, lambda name: None, **said)), model, lengths)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +122,8 @@ def test_llama_cpp_computes_the_same_of_gated_delta_nets(tmp_path, served, famil
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {}) for name in gguf_mixers.FAMILIES),
+        *((name, {"sizes": gguf_mixers.WHOLE} if name == "bamba" else {}) for name in gguf_mixers.FAMILIES),
+        ("falcon_h1", {"sizes": {"mamba_rms_norm": True}, "scale": 0.3}),
         # Rounding sends tokens of LFM2's experts to others, so it is left out.
         *((name, {"formats": gguf_mixers.mixed, "scale": 0.3}) for name in ("lfm2", "granite4", "granite4_moe")),
         ("lfm2", {"sizes": {"conv_L_cache": 4, "tie_word_embeddings": False}}),
@@ -127,6 +134,7 @@ def test_llama_cpp_computes_the_same_of_gated_delta_nets(tmp_path, served, famil
     ids=str,
 )
 def test_llama_cpp_computes_the_same_of_convolutions_and_mamba2(tmp_path, served, name, options):
+    """Of Bamba it turns other pairs than the model where only a part of each head is rotated."""
     options = dict(options)
     model = gguf_mixers.made(name, scale=options.pop("scale", 0.5), **options.pop("sizes", {}))
     with torch.no_grad():
@@ -165,6 +173,28 @@ def test_llama_cpp_computes_the_same_of_gemma_4(tmp_path, served, name, options)
     compare(served(path), model, LENGTHS, ROUGH if formats else NEAR)
 
 
+def gemma3n_in_q8_0(name):
+    return None if gguf_gemma3n.mixed(name) is None else Kind.Q8_0
+
+
+@pytest.mark.parametrize("formats", [None, gguf_gemma3n.mixed, gemma3n_in_q8_0], ids=named)
+def test_llama_cpp_computes_the_same_of_gemma_3n(tmp_path, served, formats, monkeypatch):
+    """llama.cpp takes numbers of layers, streams and inputs for granted.
+
+    It divides squares of a gate's deviations by one number less than transformers, which matters for narrow gates.
+    """
+    deviation = torch.std
+    monkeypatch.setattr(torch, "std", lambda gate, dim, keepdim, unbiased: deviation(gate, dim=dim, keepdim=keepdim))
+    model = gguf_gemma3n.made(scale=0.5, **gguf_gemma3n.OF_LLAMA_CPP)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)
+        for layer in model.model.layers:
+            layer.post_feedforward_layernorm.weight.mul_(0.25)  # cut gates blow up what is rounded
+    path = tmp_path / "tiny.gguf"
+    gguf_gemma3n.write_gemma3n(path, model, formats or (lambda name: None), unread=True, tokenizer__ggml__pre="gpt-2")
+    compare(served(path), model, LENGTHS, ROUGH if formats else CLOSE)
+
+
 @pytest.mark.parametrize("family", ["granitemoe", "granitemoeshared"])
 def test_llama_cpp_computes_the_same_of_granite_with_experts(tmp_path, served, family):
     factors = {"attention_multiplier": 0.1, "embedding_multiplier": 2.0, "logits_scaling": 4.0}
@@ -175,6 +205,46 @@ def test_llama_cpp_computes_the_same_of_granite_with_experts(tmp_path, served, f
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(0.1)
     path = write_experts(tmp_path / "tiny.gguf", model, TOKENIZER, MERGES)
+    compare(served(path), model, LENGTHS, CLOSE)
+
+
+@pytest.mark.parametrize("family", ["ernie4_5_moe", "minimax_m2"])
+def test_llama_cpp_computes_the_same_of_experts_that_corrected_scores_choose(tmp_path, served, family):
+    rope = {"rope_type": "default", "rope_theta": 5e4}
+    sizes = SIZES | {
+        "tie_word_embeddings": False,
+        "rope_parameters": rope | ({"partial_rotary_factor": 0.5} if family == "minimax_m2" else {}),
+    }
+    fields = type(tiny(family).config).__dataclass_fields__
+    model = tiny(family, 1, **{key: value for key, value in sizes.items() if key in fields})
+    held = dict(model.named_parameters()) | dict(model.named_buffers())
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)
+        for key, each in held.items():
+            if key.endswith("correction_bias"):
+                each.copy_(torch.randn(each.shape, generator=torch.Generator().manual_seed(1)) / 8)
+        path = write_experts(tmp_path / "tiny.gguf", model, TOKENIZER, MERGES)
+    compare(served(path), model, LENGTHS, NEAR)
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("deepseek_v3", {}),
+        ("deepseek_v2", {"attention__q_lora_rank": 0}),  # which llama.cpp wants of models with other numbers of layers
+        ("deepseek_v2", {"sizes": {"q_lora_rank": 64}}),
+        ("deepseek_v3", {"sizes": {"rope_parameters": gguf_latent.YARN}}),
+        ("deepseek_v3", {"sizes": {"n_group": 4, "topk_group": 2}}),
+    ],
+    ids=named,
+)
+def test_llama_cpp_computes_the_same_of_latents(tmp_path, served, family, options):
+    options = dict(options)
+    model = gguf_latent.made(family, scale=0.5, **options.pop("sizes", {}))
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(0.1)
+    path = tmp_path / "tiny.gguf"
+    gguf_latent.write_latent(path, model, lambda name: None, tokenizer__ggml__pre="gpt-2", **options)
     compare(served(path), model, LENGTHS, CLOSE)
 
 

@@ -17,10 +17,12 @@ ARCHITECTURES = {
     "glm4_moe": gguf.MODEL_ARCH.GLM4_MOE,
     "granitemoe": gguf.MODEL_ARCH.GRANITE_MOE,
     "granitemoeshared": gguf.MODEL_ARCH.GRANITE_MOE,
+    "ernie4_5_moe": gguf.MODEL_ARCH.ERNIE4_5_MOE,
+    "minimax_m2": gguf.MODEL_ARCH.MINIMAXM2,
 }
 # llama.cpp's converter moves the rows of queries and keys of these families.
 _INTERLEAVED = ("mixtral", "granitemoe", "granitemoeshared")
-
+_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 MERGES = (("t", "h"),)
 TOKENIZER = byte_tokenizer(merges=MERGES)
@@ -30,7 +32,7 @@ SIZES = {
     **{"vocab_size": len(TOKENIZER), "hidden_size": 128, "intermediate_size": 64, "head_dim": 32, "sliding_window": 40},
     **{"moe_intermediate_size": 64, "shared_expert_intermediate_size": 96, "bos_token_id": BOS_ID},
     **{"shared_intermediate_size": 96, "eos_token_id": EOS_ID, "pad_token_id": None, "num_hidden_layers": 2},
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 8),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 8),
 }
 
 
@@ -47,12 +49,13 @@ def errors(loaded, model):
     return (logits(loaded) - expected).norm(dim=1) / expected.norm(dim=1)
 
 
-def write_experts(path, model, tokenizer, merges, formats=lambda name: None, **metadata):
+def write_experts(path, model, tokenizer, merges, formats=lambda name: None, *, further=None, **metadata):
     """Write a model with experts; return its path.
 
     `formats`: for a tensor's name in GGUF the blocks in which it is written (`GGMLQuantizationType` or None); the model
-    then gets the weights that they stand for. Other tensors are float32. `metadata`: keys without the architecture's
-    prefix, "__" for dots, beside those that every file has; None removes one.
+    then gets the weights that they stand for. Other tensors are float32. `further`: tensors beside the model's, by
+    name. `metadata`: keys without the architecture's prefix, "__" for dots, beside those that every file has; None
+    removes one.
     """
     config, kind = model.config, model.config.model_type
     architecture = ARCHITECTURES[kind]
@@ -74,6 +77,8 @@ def write_experts(path, model, tokenizer, merges, formats=lambda name: None, **m
             raw = blocks(flat, form)
             writer.add_tensor(theirs, raw.reshape(*written.shape[:-1], -1), raw_dtype=form)
             own.copy_(_rows_back(torch.from_numpy(dequantize(raw, form)).view(written.shape), config, stem))
+    for theirs, tensor in (further or {}).items():
+        writer.add_tensor(theirs, tensor.numpy())
     _describe(writer, config, tokenizer, merges, metadata)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -85,7 +90,7 @@ def write_experts(path, model, tokenizer, merges, formats=lambda name: None, **m
 def _parts(kind, name, tensor):
     """Yield what a file has of a tensor, each under a name that the gguf package knows, as a view of the tensor."""
     if name.endswith("e_score_correction_bias"):
-        yield name.replace("mlp.gate.e_score_correction_bias", "mlp.gate.e_score_correction.bias"), tensor
+        yield f"{'.'.join(name.split('.')[:3])}.mlp.gate.e_score_correction.bias", tensor.squeeze()
         return
     if name.endswith("shared_mlp.input_linear.weight"):
         for part, own in zip(("gate_proj", "up_proj"), tensor.chunk(2), strict=True):
@@ -142,7 +147,7 @@ def _describe(writer, config, tokenizer, merges, metadata):
     writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    counts = [getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")]
+    counts = [getattr(config, name, None) for name in _COUNTS]
     writer.add_expert_count(next(each for each in counts if each))
     writer.add_expert_used_count(config.num_experts_per_tok)
     if kind != "gpt_oss":
@@ -165,6 +170,16 @@ def _describe(writer, config, tokenizer, merges, metadata):
         writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
         writer.add_expert_weights_scale(config.routed_scaling_factor)
         writer.add_expert_weights_norm(config.norm_topk_prob)
+    if kind == "minimax_m2":
+        writer.add_rope_dimension_count(int(head_dim * config.rope_parameters.get("partial_rotary_factor", 1.0)))
+        writer.add_expert_feed_forward_length(config.intermediate_size)
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    if kind == "ernie4_5_moe":
+        writer.add_interleave_moe_layer_step(config.moe_layer_interval)
+        writer.add_leading_dense_block_count(config.moe_layer_start_index)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+        writer.add_expert_shared_count(config.moe_num_shared_experts)
+        writer.add_expert_shared_feed_forward_length(config.moe_intermediate_size * config.moe_num_shared_experts)
     if kind == "granitemoeshared":
         writer.add_expert_shared_feed_forward_length(config.shared_intermediate_size)
     if kind in ("granitemoe", "granitemoeshared"):
@@ -177,4 +192,5 @@ def _describe(writer, config, tokenizer, merges, metadata):
         name = f"{gguf.MODEL_ARCH_NAMES[ARCHITECTURES[kind]]}.{key.replace('__', '.')}"
         writer.kv_data[0].pop(name, None)
         if value is not None:
-            {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)](name, value)
+            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array}
+            add[type(value)](name, value)

@@ -32,11 +32,22 @@ ARCHITECTURES = {
     "cohere2": gguf.MODEL_ARCH.COHERE2,
     "starcoder2": gguf.MODEL_ARCH.STARCODER2,
     "glm4": gguf.MODEL_ARCH.GLM4,
+    "gemma": gguf.MODEL_ARCH.GEMMA,
+    "arcee": gguf.MODEL_ARCH.ARCEE,
+    "ernie4_5": gguf.MODEL_ARCH.ERNIE4_5,
+    "exaone4": gguf.MODEL_ARCH.EXAONE4,
+    "hunyuan_v1_dense": gguf.MODEL_ARCH.HUNYUAN_DENSE,
+    "seed_oss": gguf.MODEL_ARCH.SEED_OSS,
 }
+OF_PICTURES = {
+    "qwen2": (gguf.MODEL_ARCH.QWEN2VL, {"rope__dimension_sections": [8, 12, 12, 0]}),
+    "qwen3": (gguf.MODEL_ARCH.QWEN3VL, {"rope__dimension_sections": [11, 11, 10, 0], "n_deepstack_layers": 3}),
+}
+"""Families whose language models are in files of models that see pictures, too."""
 TRANSFORMERS_READS = ("gemma3_text", "gemma2", "phi3", "starcoder2")
-ALWAYS_TIED = ("gemma3_text", "gemma2", "cohere2")  # llama.cpp's converter writes no head of theirs
-_INTERLEAVED = ("granite", "smollm3")  # llama.cpp's converter moves the rows of their queries and keys
-_PLUS_ONE = ("gemma3_text", "gemma2")  # and adds one to the weights of their norms
+ALWAYS_TIED = ("gemma3_text", "gemma2", "cohere2", "gemma")  # llama.cpp's converter writes no head of theirs
+_INTERLEAVED = ("granite", "smollm3", "arcee")  # llama.cpp's converter moves the rows of their queries and keys
+_PLUS_ONE = ("gemma3_text", "gemma2", "gemma")  # and adds one to the weights of their norms
 _SIZES = {
     **{"vocab_size": len(TOKENIZER), "hidden_size": 256, "intermediate_size": 512, "head_dim": 64},
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "sliding_window": 20},
@@ -73,6 +84,10 @@ OF_A_FAMILY = {
     },
     "cohere2": {"num_hidden_layers": 5, "logit_scale": 0.25},
     "starcoder2": {"sliding_window": None},
+    "gemma": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},  # as Gemma 2
+    "exaone4": {"sliding_window": None, "layer_types": ["full_attention"] * 2, "tie_word_embeddings": False},
+    "seed_oss": {"tie_word_embeddings": False, "attention_bias": True, "attention_out_bias": False},
+    **dict.fromkeys(("qwen2", "qwen3"), {"use_sliding_window": False, "max_window_layers": 2}),
     "glm4": {
         **{"tie_word_embeddings": False, "attention_bias": False},
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
@@ -125,7 +140,7 @@ def write_family(path, model, formats=mixed, *, leave_out=(), tokenizer=TOKENIZE
     keys, "__" for dots, those of the architecture without its name, beside those that every file has; None removes one.
     """
     config, family = model.config, model.config.model_type
-    architecture = ARCHITECTURES[family]
+    architecture, own = OF_PICTURES[family] if family in OF_PICTURES else (ARCHITECTURES[family], {})
     prefix = gguf.MODEL_ARCH_NAMES[architecture]
     writer = gguf.GGUFWriter(str(path), prefix)
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
@@ -154,7 +169,7 @@ def write_family(path, model, formats=mixed, *, leave_out=(), tokenizer=TOKENIZE
     describe_tokenizer(writer, config, tokenizer, merges)
     if config.pad_token_id is not None:
         writer.add_pad_token_id(config.pad_token_id)
-    change_metadata(writer, prefix, metadata)
+    change_metadata(writer, prefix, own | metadata)
     write_out(writer)
     return path
 
@@ -190,15 +205,20 @@ def _describe(writer, config):
         writer.add_layer_norm_eps(config.norm_epsilon if family == "starcoder2" else config.layer_norm_eps)
     else:
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    if family != "gemma2":
+    if family not in ("gemma2", "gemma"):
         writer.add_rope_freq_base(rope["rope_theta"])
-    if family in ("gemma2", "gemma3_text", "glm4"):
+    if family in ("gemma2", "gemma3_text", "glm4", "gemma", "ernie4_5", "hunyuan_v1_dense", "seed_oss", "qwen3"):
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-    if family in ("phi3", "granite", "smollm3", "cohere2", "glm4"):
+    if family in ("phi3", "granite", "smollm3", "cohere2", "glm4", "arcee"):
         writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1.0)))
-    if family in ("gemma2", "gemma3_text", "cohere2", "olmo3"):
+    if family in ("gemma2", "gemma3_text", "cohere2", "olmo3") or (family == "exaone4" and config.sliding_window):
         writer.add_sliding_window(config.sliding_window)
+    if family == "exaone4" and config.sliding_window:
+        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config.layer_types])
+    if family == "hunyuan_v1_dense":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+        writer.add_rope_scaling_factor(1.0)
     if family == "olmo3":
         writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config.layer_types])
         writer.add_rope_freq_base_swa(ropes["sliding_attention"]["rope_theta"])

@@ -30,7 +30,49 @@ _GRANITE = {
     **{"attention_multiplier": 0.1, "embedding_multiplier": 2.0, "logits_scaling": 4.0, "residual_multiplier": 0.5},
     **{"shared_intermediate_size": 512, "num_local_experts": 0, "num_experts_per_tok": 0},
 }
+_HALF = {"rope_type": "default", "rope_theta": 1e5, "partial_rotary_factor": 0.5}
+_BAMBA = {
+    **{"attn_layer_indices": [1, 3], "mamba_n_heads": 8, "mamba_d_head": 64, "mamba_d_state": 64, "mamba_n_groups": 2},
+    **{"tie_word_embeddings": False, "rope_parameters": _HALF},
+}
+WHOLE = {"rope_parameters": _HALF | {"partial_rotary_factor": 1.0}}
+_FALCON = {
+    **{"mamba_d_ssm": 768, "mamba_n_heads": 12, "mamba_d_head": 64, "mamba_d_state": 64, "mamba_n_groups": 2},
+    **{"num_hidden_layers": 2, "tie_word_embeddings": False, "head_dim": 64, "mamba_norm_before_gate": False},
+    **{"mlp_multipliers": [1.0] * 2, "ssm_multipliers": [1.0] * 5},
+    **dict.fromkeys(
+        (
+            *(
+                "embedding_multiplier",
+                "lm_head_multiplier",
+                "key_multiplier",
+                "ssm_in_multiplier",
+                "ssm_out_multiplier",
+            ),
+            *("attention_in_multiplier", "attention_out_multiplier"),
+        ),
+        1.0,
+    ),
+}
+_NEMOTRON = {
+    **{"mamba_num_heads": 8, "mamba_head_dim": 64, "ssm_state_size": 64, "n_groups": 2, "head_dim": 64},
+    **{"layers_block_type": ["linear_attention", "mlp", "linear_attention", "full_attention", "mlp"]},
+    **{"tie_word_embeddings": False, "time_step_min": 1e-30},
+}
 FAMILIES = {
+    "bamba": ("bamba", gguf.MODEL_ARCH.GRANITE_HYBRID, _BAMBA),
+    "falcon_h1": ("falcon_h1", gguf.MODEL_ARCH.FALCON_H1, _FALCON),
+    "nemotron_h": ("nemotron_h", gguf.MODEL_ARCH.NEMOTRON_H, _NEMOTRON),
+    "nemotron_h_moe": (
+        "nemotron_h",
+        gguf.MODEL_ARCH.NEMOTRON_H_MOE,
+        {
+            **_NEMOTRON,
+            "layers_block_type": ["linear_attention", "moe", "linear_attention", "full_attention", "moe"],
+            **{"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256},
+            **{"moe_shared_expert_intermediate_size": 512, "routed_scaling_factor": 1.5},
+        },
+    ),
     "lfm2": ("lfm2", gguf.MODEL_ARCH.LFM2, _LFM2),
     "lfm2_moe": ("lfm2_moe", gguf.MODEL_ARCH.LFM2MOE, _LFM2 | {"num_experts": 8, "num_dense_layers": 1}),
     "granite4": ("granitemoehybrid", gguf.MODEL_ARCH.GRANITE_HYBRID, _GRANITE),
@@ -47,7 +89,7 @@ _PLAIN = (".gate.weight", ".router.weight")  # routers
 def made(name, seed=1, scale=0.3, **changes):
     """Return a random float32 model whose numbers that are not in blocks are those of a bfloat16 one."""
     family, _, own = FAMILIES[name]
-    fields = type(tiny(family).config).__dataclass_fields__
+    fields = {*type(tiny(family).config).__dataclass_fields__} - ({"layer_types"} if "nemotron" in name else set())
     model = tiny(family, seed, **{key: value for key, value in (_SIZES | own | changes).items() if key in fields})
     with torch.no_grad():
         for key, parameter in model.named_parameters():
@@ -55,10 +97,10 @@ def made(name, seed=1, scale=0.3, **changes):
                 parameter.mul_(scale if ".layers." in key and "conv1d" not in key else 1.0)
             if parameter.ndim == 1 or key.endswith(_PLAIN) or parameter.ndim == 3 and parameter.shape[1] == 1:
                 parameter.copy_(parameter.bfloat16())
-            if key.endswith("mamba.D"):
+            if key.endswith(("mamba.D", "mixer.D")):
                 parameter.mul_(4)
         for key, buffer in model.named_buffers():
-            if key.endswith("expert_bias"):  # zeros, if nothing is done
+            if key.endswith(("expert_bias", "correction_bias")):  # zeros, if nothing is done
                 buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(seed)) / 4)
     return model
 
@@ -85,7 +127,7 @@ def write_mixers(
     None removes one.
     """
     config = model.config
-    architecture = next(each for family, each, _ in FAMILIES.values() if family == config.model_type)
+    architecture = _architecture_of(config)
     prefix = gguf.MODEL_ARCH_NAMES[architecture]
     writer = gguf.GGUFWriter(str(path), prefix)
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
@@ -115,27 +157,37 @@ def write_mixers(
     return path
 
 
+def _architecture_of(config):
+    found = [each for family, each, _ in FAMILIES.values() if family == config.model_type]
+    return found["moe" in config.layers_block_type] if config.model_type == "nemotron_h" else found[0]
+
+
 def _in_files(config, names, name, places):
     """Yield what a file has of a tensor: names, and the places of the tensor from which its numbers come."""
     module, _, end = name.rpartition(".")
     layer = ".".join(module.split(".")[:3])
     in_file = f"blk.{layer.rpartition('.')[2]}.ffn_"
     last = "_shexp" if getattr(config, "num_local_experts", 0) else ""
-    granite = config.model_type == "granitemoehybrid"
+    granite = config.model_type in ("granitemoehybrid", "bamba")  # whose queries and keys are in another order
 
     def theirs(own, end="weight"):
+        if config.model_type == "nemotron_h":  # as published checkpoints have it
+            own = own.replace("model.", "backbone.")
         found = names.get_name(own)
         assert found is not None, own
         return f"{found}.{end}"
 
-    if name == "lm_head.weight":
+    if config.model_type == "falcon_h1" and module.endswith("pre_ff_layernorm"):
+        yield names.get_name(name), places  # without ".weight"
+    elif name == "lm_head.weight":
         yield "output.weight", places
     elif end in ("A_log", "D"):
-        yield names.get_name(name), places[:, None]
+        yield f"blk.{layer.rpartition('.')[2]}.ssm_{'a' if end == 'A_log' else 'd'}", places[:, None]
     elif end == "dt_bias":
-        yield theirs(f"{module}.dt_proj", "bias"), places
-    elif module.endswith("mamba.norm"):
-        yield theirs(module), places.view(config.mamba_n_groups, -1)
+        yield f"blk.{layer.rpartition('.')[2]}.ssm_dt.bias", places
+    elif module.endswith(("mamba.norm", "mixer.norm")):
+        groups = config.n_groups if config.model_type == "nemotron_h" else config.mamba_n_groups
+        yield theirs(module), places.view(groups, -1)
     elif places.ndim == 3 and places.shape[1] == 1:  # convolutions
         yield theirs(module), places[:, 0]
     elif end == "expert_bias":
@@ -148,6 +200,10 @@ def _in_files(config, names, name, places):
         yield f"{in_file}up{last}.weight", up
     elif module.endswith("shared_mlp.output_linear"):
         yield f"{in_file}down{last}.weight", places
+    elif end == "e_score_correction_bias":
+        yield f"blk.{layer.rpartition('.')[2]}.exp_probs_b.bias", places
+    elif end == "up_proj":
+        yield f"{in_file}up_exps.weight", places
     elif end == "gate_up_proj":
         gate, up = places.chunk(2, dim=1)
         yield f"{in_file}gate_exps.weight", gate
@@ -162,6 +218,10 @@ def _in_files(config, names, name, places):
 
 
 def _describe(writer, config):
+    if config.model_type in ("bamba", "falcon_h1", "nemotron_h"):
+        describe_sizes(writer, config)
+        _describe_mixers(writer, config)
+        return
     granite = config.model_type == "granitemoehybrid"
     describe_sizes(writer, config)
     prefix = writer.arch
@@ -193,3 +253,56 @@ def _describe(writer, config):
     writer.add_ssm_group_count(config.mamba_n_groups)
     writer.add_ssm_time_step_rank(config.mamba_n_heads)
     writer.add_ssm_inner_size(config.mamba_n_heads * config.mamba_d_head)
+
+
+def _describe_mixers(writer, config):
+    """Write what the converter writes of families that are neither LFM2 nor Granite."""
+    nemotron, bamba = config.model_type == "nemotron_h", config.model_type == "bamba"
+    parts = ("mamba_num_heads", "mamba_head_dim", "ssm_state_size", "n_groups", "conv_kernel")
+    usual = tuple(f"mamba_{part}" for part in ("n_heads", "d_head", "d_state", "n_groups", "d_conv"))
+    heads, head, state, groups, taps = (getattr(config, each) for each in (parts if nemotron else usual))
+    writer.add_ssm_conv_kernel(taps)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_group_count(groups)
+    writer.add_ssm_time_step_rank(heads)
+    writer.add_ssm_inner_size(heads * head)
+    writer.add_layer_norm_rms_eps(config.layer_norm_epsilon if nemotron else config.rms_norm_eps)
+    if nemotron:
+        writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    if not bamba:
+        whole = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+        writer.add_key_length(whole)
+        writer.add_value_length(whole)
+    if not nemotron:
+        rope = config.rope_parameters
+        writer.add_rope_freq_base(rope["rope_theta"])
+    if config.model_type == "falcon_h1":
+        return
+    kinds = (
+        config.layers_block_type
+        if nemotron
+        else [
+            "full_attention" if index in config.attn_layer_indices else "" for index in range(config.num_hidden_layers)
+        ]
+    )
+    prefix = writer.arch
+    writer.kv_data[0].pop(f"{prefix}.attention.head_count_kv")
+    writer.add_head_count_kv([config.num_key_value_heads if kind == "full_attention" else 0 for kind in kinds])
+    writer.add_rope_scaling_finetuned(bamba)
+    if bamba:
+        whole = config.hidden_size // config.num_attention_heads
+        writer.add_rope_dimension_count(int(whole * rope["partial_rotary_factor"]))
+        return
+    experts = "moe" in kinds
+    writer.kv_data[0].pop(f"{prefix}.feed_forward_length")
+    width = config.moe_intermediate_size if experts else config.intermediate_size
+    writer.add_feed_forward_length([width if kind in ("mlp", "moe") else 0 for kind in kinds])
+    if experts:
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+        writer.add_expert_shared_feed_forward_length(config.moe_shared_expert_intermediate_size)
+        writer.add_expert_count(config.n_routed_experts)
+        writer.add_expert_shared_count(config.n_shared_experts)
+        writer.add_expert_weights_norm(config.norm_topk_prob)
+        writer.add_expert_weights_scale(config.routed_scaling_factor)
+        writer.add_expert_group_count(config.n_group)

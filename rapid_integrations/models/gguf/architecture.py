@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from rapid_integrations.models.gguf.forms import Forms, attends
+from rapid_integrations.models.gguf.forms import Forms
 from rapid_integrations.models.gguf.header import GgufHeader, GgufTensor
 
 Told: TypeAlias = Mapping[str, Any]
@@ -35,6 +35,8 @@ _COMMON = {
 }
 _OF_EXPERTS = {"expert_feed_forward_length", "interleave_moe_layer_step"}
 _MOST_LAYERS = 10_000  # `own` may make lists of so many
+_MOST_OF_A_HEAD = 1 << 16  # numbers: angles are computed for all of them, before any tensor is compared
+_OF_A_HEAD = ("attention.key_length", "attention.value_length", "rope.dimension_count")
 _RMS = ("attention.layer_norm_rms_epsilon", "rms_norm_eps")
 _NUMBERS = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"),
@@ -63,7 +65,8 @@ class Architecture:
         by_layer: whether the file may have a number of heads of keys, and a width of the MLP, for each layer.
         proportional: whether layers that see all keys rotate a part of each head, which a tensor of the file says.
         some_attend: whether the file has a number of heads of keys for each layer, 0 for those that do not attend.
-        outer: the modules around the layers, by what the file calls them.
+        latent: whether heads have keys and values that are computed from what all of them share.
+        outer: the modules around the layers, by what the file calls them; with "{}" one for each matrix of a tensor.
         by_transformers: whether transformers reads all that a file says, so that it may dequantise the file.
     """
 
@@ -85,6 +88,7 @@ class Architecture:
     by_layer: bool = False
     proportional: bool = False
     some_attend: bool = False
+    latent: bool = False
     outer: Mapping[str, str] = field(default_factory=lambda: OUTER)
     by_transformers: bool = False
 
@@ -92,7 +96,7 @@ class Architecture:
         """Return a configuration under transformers' names, or None if the file says what is not known here.
 
         Raises:
-            KeyError, TypeError, ZeroDivisionError: a number is left out, or is no number.
+            KeyError, TypeError, ValueError, ZeroDivisionError: a number is left out, or is no number.
         """
         prefix = f"{header.architecture}."
         stated = header.metadata
@@ -101,10 +105,12 @@ class Architecture:
         head_dim = told.get("attention.key_length", width // heads)
         kv_heads = told.get("attention.head_count_kv", heads)
         if self.some_attend:
-            kv_heads = kv_heads[attends(told).index(True)]
+            kv_heads = max(kv_heads)
         elif self.by_layer:
             kv_heads = _of_first(kv_heads)
         turned = told.get("rope.dimension_count", head_dim)
+        if self.latent:
+            head_dim = turned
         table = tensors.get("token_embd.weight")
         rope = {"rope_type": "default", "rope_theta": told.get("rope.freq_base", 10000.0)}
         if self.partial:
@@ -131,13 +137,18 @@ class Architecture:
             numbers = [told["expert_count"], told["expert_used_count"]]
         else:
             width_of_mlp = _of_first(told["feed_forward_length"]) if self.by_layer else told["feed_forward_length"]
+            if self.some_attend and isinstance(width_of_mlp, list):  # blocks that attend have no MLP
+                width_of_mlp = max(width_of_mlp)
             of_kind, numbers = {"intermediate_size": width_of_mlp}, [width_of_mlp]
         if (
             set(told) - _COMMON - (_OF_EXPERTS if self.experts else set()) - self.keys - {self.epsilon[0]}
             or not all(type(each) is int and each > 0 for each in (*numbers, *(config[name] for name in _NUMBERS)))
             or config["num_hidden_layers"] > _MOST_LAYERS
             or (turned != head_dim and not self.partial)
-            or told.get("attention.value_length", head_dim) != head_dim
+            or type(turned) is not int
+            or not 0 < turned <= head_dim
+            or any(type(n) is int and n > _MOST_OF_A_HEAD for key, n in told.items() if key.startswith(_OF_A_HEAD))
+            or (told.get("attention.value_length", head_dim) != head_dim and not self.latent)
             or (told.get("rope.scaling.attn_factor", 1.0) != 1.0 and not (self.long_rope or self.scaled))
             or told.get("interleave_moe_layer_step", 1) != 1
         ):

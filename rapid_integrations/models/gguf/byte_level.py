@@ -23,17 +23,32 @@ _QWEN_3_5_SPLIT = (  # marks belong to the letters before them
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
     r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_SEED = LLAMA_3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}").replace(
+    r"]+[\r\n]*", r"\r\n]+"
+)  # marks without what ends a line
+_DEEPSEEK_3 = (
+    r"\p{N}{1,3}",
+    "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",  # Chinese, Hiragana and Katakana
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+)
 # Of GLM-4 and its successors, of LFM2, and of OLMo 2 and Granite 4; transformers splits them as GPT-2.
 AS_LLAMA_3 = frozenset({"chatglm-bpe", "glm4", "lfm2", "dbrx"})
 SINGLE_DIGITS = frozenset({"refact", "starcoder", "command-r"})  # of Granite, StarCoder2 and Cohere 2; the same
-SPLITS = {
+UNKNOWN_TO_TRANSFORMERS: dict[str | None, str | tuple[str, ...]] = {
+    "seed-coder": _SEED,
+    "deepseek-v3": _DEEPSEEK_3,
+    "hunyuan-dense": _DEEPSEEK_3,
+}
+SPLITS: dict[str | None, str | tuple[str, ...]] = {
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "smaug-bpe", *AS_LLAMA_3), LLAMA_3_SPLIT),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), LLAMA_3_SPLIT.replace("{1,3}", "")),
     "qwen35": _QWEN_3_5_SPLIT,
+    **UNKNOWN_TO_TRANSFORMERS,
 }
-"""How a text is split, by names that files have for it."""
+"""How a text is split, by names that files have for it: by one expression, or by several, one behind the other."""
 
-AS_GPT_2 = frozenset({None, "default", "gpt-2", "olmo", "smollm"})
+AS_GPT_2 = frozenset({None, "default", "gpt-2", "olmo", "smollm", "exaone4"})
 _CONTROL, _USER_DEFINED = 3, 4  # kinds of tokens in GGUF
 _OF_GPT_2 = "<|endoftext|>"  # which transformers gives every such tokenizer
 _KINDS = "tokenizer.ggml.token_type"
@@ -76,7 +91,7 @@ def byte_level(header: GgufHeader) -> tuple[Tokenizer, dict[str, Any]] | None:
     except Exception:  # a merge makes no token; transformers says so
         return None
     tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer, tokenizer.decoder = _splitting(name), decoders.ByteLevel()
+    tokenizer.pre_tokenizer, tokenizer.decoder = splitting(name), decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(_OF_GPT_2, special=True)])
     of_kind: dict[int, list[str]] = {_CONTROL: [], _USER_DEFINED: []}
     for token, kind in zip(tokens, kinds, strict=True):
@@ -87,14 +102,16 @@ def byte_level(header: GgufHeader) -> tuple[Tokenizer, dict[str, Any]] | None:
     return tokenizer, settings
 
 
-def _splitting(name: str | None) -> Any:
+def splitting(name: str | None) -> Any:
+    """Return how a text is split into pieces of bytes, by a name that is known here."""
     from tokenizers import Regex, pre_tokenizers
 
     bytes_of_pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=name not in SPLITS)
     if name in SPLITS:
-        return pre_tokenizers.Sequence(
-            [pre_tokenizers.Split(Regex(SPLITS[name]), behavior="isolated"), bytes_of_pieces]
-        )
+        whole = SPLITS[name]
+        splits = [whole] if isinstance(whole, str) else whole
+        pieces = [pre_tokenizers.Split(Regex(each), behavior="isolated") for each in splits]
+        return pre_tokenizers.Sequence([*pieces, bytes_of_pieces])
     if name in SINGLE_DIGITS:
         return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), bytes_of_pieces])
     return bytes_of_pieces

@@ -27,7 +27,7 @@ from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.gguf import plain_pass
 from rapid_integrations.models.gguf.description import forms_of
 from rapid_integrations.models.skeleton import Skeleton, shape_of
-from rapid_integrations.models.stored_model import model_on_no_device, stored_model
+from rapid_integrations.models.stored_model import TABLES, model_on_no_device, stored_model
 
 _MOST_LAYERS = 3
 _MOST_TOKENS = 4096  # of the vocabulary
@@ -35,14 +35,18 @@ _LAYER = "model.layers."
 _PARTS = [19, 3, 1, 1]  # tokens of the passes: a chunk of a prompt, a draft, single tokens
 _MOST_KEYS = 7  # that a query of a sliding window sees
 _FEW_EXPERTS = 8
-_OF_LAYERS = ("layer_types", "no_rope_layers")  # what configurations say of each layer
+# What configurations say of each layer, if it is a list.
+_OF_LAYERS = (
+    *("layer_types", "layers_block_type", "no_rope_layers", "activation_sparsity_pattern", "intermediate_size"),
+)
 _COUNTS = {"num_experts", "num_local_experts", "n_routed_experts"}  # as configurations name the number of experts
-_LEADING = {"first_k_dense_replace", "num_dense_layers"}  # how many layers have no experts
+_LEADING = {"first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"}  # how many layers have no experts
 # What has a number for each expert.
 _OF_ROUTERS = (
     *(".gate.weight", ".router.weight", ".router.bias", ".e_score_correction_bias", ".expert_bias"),
     *("router.proj.weight", "router.per_expert_scale"),
 )
+_OF_TOKENS = TABLES | {"lm_head.weight", "lm_head.bias"}
 _TABLE, _PROJECTION = "model.embed_tokens_per_layer.weight", "model.per_layer_model_projection.weight"
 _TOLERANCE = 0.1  # inputs of products are rounded to eight bits; a wrong order or scale is far beyond this
 
@@ -120,7 +124,8 @@ def compare(name: str, config: Mapping[str, Any], weights: Mapping[str, Any]) ->
             expected = plain_pass.logits_of(*small, ids)
         if _distance(computed, expected) <= _TOLERANCE:
             return
-    model = transformers_model(small[0], built, torch.float32, exact=False)
+    # The engine has taken weights from the modules that it computes with.
+    model = transformers_model(small[0], model_of(*small), torch.float32, exact=False)
     expected = _eager(model, ids)
     distance = _distance_of_most if _has_experts(config) else _distance
     error = distance(computed, expected)
@@ -175,7 +180,7 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     """Return configuration and weights of a model of a few of the layers and tokens."""
     by_layer: dict[int, dict[str, Any]] = {}
     outer = {}
-    kinds_of_layers = {name: config[name] for name in _OF_LAYERS if config.get(name)}
+    kinds_of_layers = {name: config[name] for name in _OF_LAYERS if isinstance(config.get(name), list)}
     for name, weight in weights.items():
         if name.startswith(_LAYER):
             number, _, part = name.removeprefix(_LAYER).partition(".")
@@ -184,10 +189,11 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
             outer[name] = weight
     kinds: dict[tuple[str, ...], int] = {}
     firsts: dict[tuple[str, ...], int] = {}  # a file may have more mixtures of formats than are compared
+    some = config.get("attn_layer_indices", ())
     reading = config["num_hidden_layers"] - (config.get("num_kv_shared_layers") or 0)  # others' keys from here
     for index, layer in sorted(by_layer.items()):
         formats = (f"{part}: {_format(weight)}" for part, weight in sorted(layer.items()))
-        computed = (*(str(each[index]) for each in kinds_of_layers.values()), str(index >= reading))
+        computed = (*(str(each[index]) for each in kinds_of_layers.values()), str(index >= reading), str(index in some))
         kinds.setdefault((*computed, *formats), index)
         firsts.setdefault(computed, index)
     taken = sorted(kinds.values(), key=lambda index: (index not in firsts.values(), index))
@@ -195,7 +201,7 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     if "num_kv_shared_layers" in config:  # in this family the last layer has to see all keys
         taken.sort(key=lambda index: (index >= reading, config["layer_types"][index] == "full_attention", index))
     experts = _experts_of(config)
-    some = {
+    kept = {
         f"{_LAYER}{n}.{part}": _first_experts(part, weight, experts) if experts else weight
         for n, index in enumerate(taken)
         for part, weight in by_layer[index].items()
@@ -203,10 +209,12 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     count = min(_MOST_TOKENS, config["vocab_size"])
     for name, weight in outer.items():
         if name in (_TABLE, _PROJECTION):
-            some[name] = _of_layers(weight, taken, config, count if name == _TABLE else None)
+            kept[name] = _of_layers(weight, taken, config, count if name == _TABLE else None)
             continue
-        short = weight.first(count) if isinstance(weight, StoredBlocks) else weight[:count]
-        some[name] = weight if len(weight.shape) == 1 else short
+        if name not in _OF_TOKENS:
+            kept[name] = weight
+            continue
+        kept[name] = weight.first(count) if isinstance(weight, StoredBlocks) else weight[:count]
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     small = {**config, **ends, "num_hidden_layers": len(taken), "vocab_size": count}
     small |= {name: [each[index] for index in taken] for name, each in kinds_of_layers.items()}
@@ -217,9 +225,13 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
         small["vocab_size_per_layer_input"] = count
     for name in _LEADING & config.keys():
         small[name] = sum(index < config[name] for index in taken)
+    if "attn_layer_indices" in config:
+        small["attn_layer_indices"] = [n for n, index in enumerate(taken) if index in config["attn_layer_indices"]]
+    if "moe_layer_end_index" in config:
+        small["moe_layer_end_index"] = len(taken) - 1
     if config.get("mlp_only_layers"):
         small["mlp_only_layers"] = [n for n, index in enumerate(taken) if index in config["mlp_only_layers"]]
-    return small | dict.fromkeys(_COUNTS & small.keys(), experts), some
+    return small | dict.fromkeys(_COUNTS & small.keys(), experts), kept
 
 
 def _of_layers(weight: Any, layers: list[int], config: Mapping[str, Any], tokens: int | None) -> Tensor:
@@ -251,6 +263,8 @@ def _first_experts(part: str, weight: Any, count: int) -> Any:
     """Return what a layer's weight holds of the first experts; others are returned as they are."""
     if isinstance(weight, StoredStack):
         return weight.first(count)
+    if part.endswith(".moe_statics.e_score_correction_bias"):  # (1, N)
+        return weight[:, :count]
     return weight[:count] if ".experts." in f".{part}" or part.endswith(_OF_ROUTERS) else weight
 
 

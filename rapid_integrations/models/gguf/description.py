@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rapid_integrations.models.gguf import experts_config, families
+from rapid_integrations.models.gguf import experts_config, families, mamba2
 from rapid_integrations.models.gguf.architecture import Architecture
 from rapid_integrations.models.gguf.experts import STACKS, experts_of_layer
 from rapid_integrations.models.gguf.forms import Forms
@@ -20,7 +20,7 @@ from rapid_integrations.models.gguf.header import GgufHeader
 from rapid_integrations.models.gguf.rope import FACTORS, LONG_FACTORS, long_rope_of, proportional_rope_of, rope_of
 from rapid_integrations.models.gguf.tensors import MappedTensors
 
-_BARE = ("ssm_a", "ssm_d")  # names of tensors without ".weight" or ".bias"
+_BARE = ("ssm_a", "ssm_d", "ffn_norm")  # names of tensors without ".weight" or ".bias"; the last in Falcon-H1
 _FACTORS = "scale"  # of a router, or on what experts give
 _KINDS = ("weight", "bias", _FACTORS)
 _CORRECTIONS = "exp_probs_b"  # of experts' scores: small differences decide which are taken, so they are float32
@@ -32,9 +32,12 @@ def architecture_of(header: GgufHeader) -> Architecture | None:
     """Return the family of a file, or None if it is not known here.
 
     A file of "llama" is one of Mixtral if it says how many experts there are, one of "olmo2" is one of OLMo 3 if it
-    says a window, and one of "granitemoe" is another model if it says an MLP beside the experts.
+    says a window, one of "granitemoe" is another model if it says an MLP beside the experts, and one of "granitehybrid"
+    is one of Bamba if it says that attentions know positions.
     """
     experts = header.metadata.get(f"{header.architecture}.expert_count")
+    if not experts and header.metadata.get(f"{header.architecture}.{mamba2.POSITIONS}"):
+        return (families.ARCHITECTURES | families.WITH_POSITIONS).get(header.architecture)
     if not experts and f"{header.architecture}.attention.sliding_window" in header.metadata:
         table = families.ARCHITECTURES | families.WITH_WINDOWS
         return table.get(header.architecture)
@@ -67,7 +70,7 @@ def configuration_of(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
             ropes = config["rope_parameters"]
             whole = proportional_rope_of(headers, ropes["full_attention"], config["global_head_dim"])
             return config | {"rope_parameters": ropes | {"full_attention": whole}}
-    except (KeyError, TypeError, ZeroDivisionError):  # a number is left out, or is no number
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):  # a number is left out, or is no number
         return None
     if config is None:
         return None
@@ -89,10 +92,15 @@ def forms_of(config: Mapping[str, Any]) -> Forms | None:
 
 
 def _architecture_by(config: Mapping[str, Any]) -> Architecture | None:
-    dense = (*families.ARCHITECTURES.values(), *families.WITH_WINDOWS.values())
+    dense = [
+        each
+        for table in (families.ARCHITECTURES, families.WITH_WINDOWS, families.WITH_POSITIONS)
+        for each in table.values()
+    ]
     with_experts = (*experts_config.ARCHITECTURES.values(), *experts_config.WITH_SHARED.values())
     some = with_experts if config.get("num_experts_per_tok") else dense
-    return next((each for each in some if each.model_type == config["model_type"]), None)
+    kind = "deepseek_v3" if config["model_type"] == "deepseek_v2" else config["model_type"]  # one name in files
+    return next((each for each in some if each.model_type == kind), None)
 
 
 def weights_of(
@@ -126,7 +134,11 @@ def weights_of(
         if stem in architecture.outer:
             module = architecture.outer[stem]
             kept = in_blocks and module not in architecture.plain
-            weights[f"{module}.{kind}"] = _read(tensors, name, architecture, dtype, kept)
+            found = _read(tensors, name, architecture, dtype, kept)
+            if "{}" in module:  # several matrices in one tensor
+                weights |= {f"{module.format(number)}.{kind}": own for number, own in enumerate(found)}
+            else:
+                weights[f"{module}.{kind}"] = found
             continue
         first, _, rest = stem.partition(".")
         number, _, part = rest.partition(".")

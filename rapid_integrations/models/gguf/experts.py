@@ -1,7 +1,8 @@
 """The experts of a layer in a GGUF file.
 
 A file has one tensor for the gates of all experts of a layer, one for what stands beside the gates, and one for what
-lies behind both. Some have the first two in one, the gates of an expert before what stands beside them.
+lies behind both. Some have the first two in one, the gates of an expert before what stands beside them, and some have
+no gates.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ def experts_of_layer(
         dtype: of what is not kept in blocks.
         in_blocks: False dequantises everything.
     """
-    if stem.endswith("ffn_up_exps"):
+    up = stem.endswith("ffn_up_exps")
+    if up and f"{stem.replace('_up_', '_gate_')}.{kind}" in tensors.tensors:
         return {}
-    down, one = stem.endswith("ffn_down_exps"), stem.endswith("ffn_gate_up_exps")
+    down, one = stem.endswith("ffn_down_exps"), up or stem.endswith("ffn_gate_up_exps")
     names = [f"{stem}.{kind}"] if down or one else [f"{stem}.{kind}", f"{stem.replace('_gate_', '_up_')}.{kind}"]
-    target = f"{experts}.{'down_proj' if down else 'gate_up_proj'}"
+    target = f"{experts}.{'down_proj' if down else 'up_proj' if up else 'gate_up_proj'}"
     if kind == "bias" and not one:
         biases = [tensors.numbers(name, dtype) for name in names]
         # GPT-OSS, the only family with biases, has those of gates and of what stands beside them in turn.

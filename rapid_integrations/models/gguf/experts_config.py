@@ -5,10 +5,21 @@ A family is one function and one entry of `ARCHITECTURES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from rapid_integrations.models.gguf import gemma4, hybrids, mamba2, shared_mlp, short_convolutions
+import torch
+
+from rapid_integrations.models.gguf import (
+    gemma4,
+    hybrids,
+    latent,
+    mamba2,
+    near_llama,
+    nemotron_h,
+    shared_mlp,
+    short_convolutions,
+)
 from rapid_integrations.models.gguf.architecture import (
     GRANITE_FACTORS,
     HEAD_NORMS,
@@ -19,7 +30,8 @@ from rapid_integrations.models.gguf.architecture import (
     granite_factors,
     whole_heads,
 )
-from rapid_integrations.models.gguf.forms import count
+from rapid_integrations.models.gguf.forms import Forms, count
+from rapid_integrations.models.gguf.tensors import MappedTensors
 
 _SHARED_WIDTH = "expert_shared_feed_forward_length"
 _SIGMOID = 2  # of `expert_gating_func`
@@ -34,6 +46,39 @@ def _qwen3(told: Told, tensors: Tensors) -> dict[str, Any]:
     inner = told["expert_feed_forward_length"]
     own = {"num_experts": told["expert_count"], "norm_topk_prob": True, "moe_intermediate_size": inner}
     return own | {"intermediate_size": told.get("feed_forward_length", inner), "attention_bias": False}
+
+
+def _qwen3_vl(told: Told, tensors: Tensors) -> dict[str, Any]:
+    near_llama.require_sections(told)
+    return _qwen3(told, tensors)
+
+
+def _ernie4_5(told: Told, tensors: Tensors) -> dict[str, Any]:
+    # llama.cpp divides by the sum of the weights of the experts that are taken, and chooses by corrected scores.
+    inner = count(told, "expert_feed_forward_length")
+    shared = told.get("expert_shared_count", 0)
+    if told.get("expert_shared_feed_forward_length", inner * shared) != inner * shared:
+        raise TypeError(f"{shared} shared experts of other widths than {inner}")
+    dense = told["leading_dense_block_count"]
+    if type(dense) is not int or not 0 <= dense < told["block_count"]:
+        raise TypeError(f"leading_dense_block_count is {dense!r}")
+    return {
+        "num_experts": told["expert_count"],
+        "moe_intermediate_size": inner,
+        "intermediate_size": told["feed_forward_length"],
+        "moe_num_shared_experts": shared,
+        "moe_layer_start_index": dense,
+        "moe_layer_end_index": told["block_count"] - 1,
+        "moe_layer_interval": 1,
+        "moe_norm_min": 1e-12,
+        "use_bias": False,
+    }
+
+
+def _minimax_m2(told: Told, tensors: Tensors) -> dict[str, Any]:
+    if told.get("expert_gating_func", _SIGMOID) != _SIGMOID:
+        raise TypeError(f"expert_gating_func is {told['expert_gating_func']!r}")
+    return {"num_local_experts": told["expert_count"], "intermediate_size": told["expert_feed_forward_length"]}
 
 
 def _qwen2(told: Told, tensors: Tensors) -> dict[str, Any]:
@@ -188,7 +233,48 @@ def _hybrid(class_name: str, model_type: str, own: Callable[[Told, Tensors], dic
     )
 
 
-ARCHITECTURES = {
+_STATICS = "mlp.gate.moe_statics.e_score_correction_bias"
+
+
+def _as_a_row(
+    tensors: MappedTensors, name: str, config: Mapping[str, Any], dtype: torch.dtype, in_blocks: bool
+) -> dict[str, Any] | None:
+    """Return corrections of scores, (N,) in files, as (1, N); None for any other tensor. See `PartOfLayer`."""
+    if name.split(".", 2)[2] != "exp_probs_b.bias":
+        return None
+    return {_STATICS: tensors.numbers(name, torch.float32).view(1, -1)}
+
+
+ARCHITECTURES = latent.ARCHITECTURES | {
+    "qwen3vlmoe": Architecture(
+        "Qwen3MoeForCausalLM",
+        "qwen3_moe",
+        _qwen3_vl,
+        _GATE | HEAD_NORMS,
+        plain=_PLAIN,
+        experts=_EXPERTS,
+        keys=near_llama.OF_PICTURES,
+    ),
+    "ernie4_5-moe": Architecture(
+        "Ernie4_5_MoeForCausalLM",
+        "ernie4_5_moe",
+        _ernie4_5,
+        _GATE | _shared("shared_experts"),
+        plain=_PLAIN,
+        experts=_EXPERTS,
+        keys=frozenset({"leading_dense_block_count", "expert_shared_count", "expert_shared_feed_forward_length"}),
+        forms=Forms(_as_a_row, (_STATICS,)),
+    ),
+    "minimax-m2": Architecture(
+        "MiniMaxM2ForCausalLM",
+        "minimax_m2",
+        _minimax_m2,
+        _GATE | HEAD_NORMS | {"exp_probs_b.bias": "mlp.e_score_correction_bias"},
+        plain=_PLAIN,
+        experts=_EXPERTS,
+        keys=frozenset({"expert_gating_func"}),
+        partial=True,
+    ),
     "qwen3moe": Architecture(
         "Qwen3MoeForCausalLM", "qwen3_moe", _qwen3, _GATE | HEAD_NORMS, plain=_PLAIN, experts=_EXPERTS
     ),
@@ -269,6 +355,19 @@ ARCHITECTURES = {
         by_layer=True,
         proportional=True,
         outer=gemma4.OUTER,
+    ),
+    "nemotron_h_moe": Architecture(
+        "NemotronHForCausalLM",
+        "nemotron_h",
+        nemotron_h.numbers_with_experts,
+        nemotron_h.WITH_EXPERTS,
+        plain=nemotron_h.PLAIN,
+        experts="mixer.experts",
+        keys=nemotron_h.KEYS_OF_EXPERTS,
+        epsilon=nemotron_h.EPSILON,
+        forms=nemotron_h.FORMS,
+        some_attend=True,
+        outer=nemotron_h.MODULES_AROUND,
     ),
     "granitehybrid": Architecture(
         "GraniteMoeHybridForCausalLM",

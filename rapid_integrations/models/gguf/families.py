@@ -10,7 +10,16 @@ from __future__ import annotations
 from math import isclose, log
 from typing import Any
 
-from rapid_integrations.models.gguf import gemma4, hybrids, mamba2, short_convolutions
+from rapid_integrations.models.gguf import (
+    falcon_h1,
+    gemma3n,
+    gemma4,
+    hybrids,
+    mamba2,
+    near_llama,
+    nemotron_h,
+    short_convolutions,
+)
 from rapid_integrations.models.gguf.architecture import (
     ATTENTION,
     GRANITE_FACTORS,
@@ -189,7 +198,7 @@ def _granite4(told: Told, tensors: Tensors) -> dict[str, Any]:
     return mamba2.numbers_of(told, tensors) | none | {"shared_intermediate_size": inner}
 
 
-ARCHITECTURES = {
+ARCHITECTURES = near_llama.ARCHITECTURES | {
     "llama": Architecture("LlamaForCausalLM", "llama", _nothing, LLAMA, interleaved=True, by_transformers=True),
     "qwen2": Architecture("Qwen2ForCausalLM", "qwen2", _nothing, LLAMA, biases=frozenset(QKV), by_transformers=True),
     "qwen3": Architecture("Qwen3ForCausalLM", "qwen3", _nothing, LLAMA | HEAD_NORMS, by_transformers=True),
@@ -200,6 +209,17 @@ ARCHITECTURES = {
         ATTENTION | HEAD_NORMS | MLP | NORMS_AROUND,
         keys=frozenset({WINDOW, PATTERN, "rope.freq_base_swa", "final_logit_softcapping"}),
         norm_offset=1.0,
+    ),
+    "gemma3n": Architecture(
+        "Gemma3nForCausalLM",
+        "gemma3n_text",
+        gemma3n.numbers_of,
+        gemma3n.NAMES,
+        plain=gemma3n.PLAIN,
+        keys=gemma3n.KEYS,
+        forms=gemma3n.FORMS,
+        by_layer=True,
+        outer=gemma3n.OUTER,
     ),
     "gemma4": Architecture(
         "Gemma4ForCausalLM",
@@ -275,6 +295,26 @@ ARCHITECTURES = {
         some_attend=True,
         outer=short_convolutions.OUTER,
     ),
+    "falcon-h1": Architecture(
+        "FalconH1ForCausalLM",
+        "falcon_h1",
+        falcon_h1.numbers_of,
+        falcon_h1.NAMES,
+        keys=falcon_h1.KEYS,
+        forms=falcon_h1.FORMS,
+        outer=falcon_h1.OUTER,
+    ),
+    "nemotron_h": Architecture(
+        "NemotronHForCausalLM",
+        "nemotron_h",
+        nemotron_h.numbers_of,
+        nemotron_h.NAMES,
+        keys=nemotron_h.KEYS,
+        epsilon=nemotron_h.EPSILON,
+        forms=nemotron_h.FORMS,
+        some_attend=True,
+        outer=nemotron_h.MODULES_AROUND,
+    ),
     "granitehybrid": Architecture(
         "GraniteMoeHybridForCausalLM",
         "granitemoehybrid",
@@ -287,6 +327,22 @@ ARCHITECTURES = {
     ),
 }
 """By the names that GGUF gives them."""
+
+WITH_POSITIONS = {
+    "granitehybrid": Architecture(
+        "BambaForCausalLM",
+        "bamba",
+        mamba2.numbers_of_bamba,
+        mamba2.OF_BAMBA,
+        keys=mamba2.KEYS_OF_BAMBA,
+        interleaved=True,
+        partial=True,
+        forms=mamba2.FORMS_OF_BAMBA,
+        some_attend=True,
+        outer=mamba2.OUTER_OF_BAMBA,
+    ),
+}
+"""The same for files of which another model is meant if they say that attentions know positions."""
 
 WITH_WINDOWS = {
     "olmo2": Architecture(

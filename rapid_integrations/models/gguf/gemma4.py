@@ -52,10 +52,10 @@ WITH_EXPERTS = NAMES | {
     "post_ffw_norm_2": "post_feedforward_layernorm_2",
 }
 PLAIN = frozenset({"router.proj", "model.per_layer_model_projection"})
-_SHARED, _INPUTS, _CAP = "attention.shared_kv_layers", "embedding_length_per_layer_input", "final_logit_softcapping"
+SHARED, _INPUTS, CAP = "attention.shared_kv_layers", "embedding_length_per_layer_input", "final_logit_softcapping"
 KEYS = frozenset(
     {
-        *(WINDOW, PATTERN, _SHARED, _INPUTS, _CAP, "rope.freq_base_swa", "rope.dimension_count_swa"),
+        *(WINDOW, PATTERN, SHARED, _INPUTS, CAP, "rope.freq_base_swa", "rope.dimension_count_swa"),
         *("attention.key_length_swa", "attention.value_length_swa"),
     }
 )
@@ -68,9 +68,9 @@ def numbers_of(told: Told, tensors: Tensors) -> dict[str, Any]:
     Raises:
         KeyError, TypeError: a number is left out, contradicts another one, or is one of another model.
     """
-    kinds, shared = layer_types(told, None), told.get(_SHARED, 0)
+    kinds, shared = layer_types(told, None), told.get(SHARED, 0)
     if type(shared) is not int or not 0 <= shared < len(kinds):
-        raise TypeError(f"{_SHARED} is {shared!r}")
+        raise TypeError(f"{SHARED} is {shared!r}")
     own = kinds[: len(kinds) - shared]
     if set(own) != {FULL, SLIDING} or kinds[-1] != FULL:
         raise TypeError(f"{PATTERN} is {kinds!r}, of which {shared} read the keys of others")
@@ -90,12 +90,12 @@ def numbers_of(told: Told, tensors: Tensors) -> dict[str, Any]:
         "layer_types": kinds,
         "num_kv_shared_layers": shared,
         "rope_parameters": {FULL: whole, SLIDING: local},
-        "final_logit_softcapping": told.get(_CAP) or None,
+        "final_logit_softcapping": told.get(CAP) or None,
         "use_bidirectional_attention": None,
         "attention_bias": False,
         **_heads_of_keys(told, kinds, own, tensors),
         **_widths_of_mlps(told, shared),
-        **_inputs(told, tensors),
+        **inputs(told, tensors),
     }
 
 
@@ -142,7 +142,7 @@ def _widths_of_mlps(told: Told, shared: int) -> dict[str, Any]:
     return {"intermediate_size": first, "use_double_wide_mlp": last != first}
 
 
-def _inputs(told: Told, tensors: Tensors) -> dict[str, Any]:
+def inputs(told: Told, tensors: Tensors) -> dict[str, Any]:
     """Return how many numbers the inputs of a layer are, 0 if there are none.
 
     Raises:

@@ -24,7 +24,9 @@ _RECURRENT = (
     "kimi-linear",
 )
 # Of these, those that are read.
-_RECURRENT_READ = ("mamba", "lfm2", "qwen3next", "qwen35", "qwen35moe", "lfm2moe")
+_RECURRENT_READ = (
+    *("mamba", "lfm2", "qwen3next", "qwen35", "qwen35moe", "lfm2moe", "falcon-h1", "nemotron_h", "nemotron_h_moe"),
+)
 _DIFFUSED = ("dream", "llada")
 
 

@@ -54,7 +54,13 @@ def check_gguf(path: Path) -> KindOfRun:
             config = None
     except ModelLoadError as error:
         return KindOfRun("refused", headers[0].architecture, str(error))
-    kind = _dequantised(headers, config)
+    try:
+        kind = _dequantised(headers, config)
+    except Exception as error:  # its classes check their numbers, with errors of several kinds
+        why = " ".join(str(error).split())
+        return KindOfRun(
+            "refused", headers[0].architecture, f"transformers does not take what its metadata says: {why}"
+        )
     if kind.how == "refused":
         return kind
     return replace(kind, weights=f"{_formats(headers)}: dequantised into a copy on disk")

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -77,18 +78,23 @@ class StoredLM(DecoderLM):
             self.num_parameters = parameters_of(skeleton)
         tables = (each for each in skeleton.modules() if isinstance(each, TableWhenRead))
         self._inputs: TableWhenRead | None = next(tables, None)
+        self._reading = threading.RLock()
 
     def forward(self, rows: Sequence[Rows]) -> list[Tensor]:
         """Read further tokens of one or several texts; see `CausalLM.forward`."""
-        if self._inputs is not None:
-            for each in rows:
-                self._inputs.rows.compute(each.token_ids)
-        return super().forward(rows)
+        if self._inputs is None:
+            return super().forward(rows)
+        with self._reading:  # rows of no pass are given back while it reads them
+            self._inputs.rows.compute(torch.cat([each.token_ids for each in rows]))
+            return super().forward(rows)
 
     def store_in_eight_bits(self) -> None:
         """Store the keys and values of new caches in eight bits."""
         if self._inputs is not None:
-            self._inputs.rows.compute(probe_ids(self.vocab_size, self.device))
+            with self._reading:
+                self._inputs.rows.compute(probe_ids(self.vocab_size, self.device))
+                super().store_in_eight_bits()
+            return
         super().store_in_eight_bits()
 
     def fingerprint(self) -> str:
@@ -103,7 +109,8 @@ class StoredLM(DecoderLM):
 
     def transformers_copy(self, dtype: torch.dtype) -> Any:
         """Return the model as transformers runs it, with dequantised weights: in float32 exactly those of the file."""
-        return transformers_model(self._config, self.model, dtype)
+        with self._fused.latents_lent(self.model):
+            return transformers_model(self._config, self.model, dtype)
 
 
 def stored_configuration(path: Path) -> dict[str, Any] | None:

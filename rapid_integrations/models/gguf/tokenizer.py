@@ -9,10 +9,19 @@ know the name, which gives other tokens than the model was trained on.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
-from rapid_integrations.models.gguf.byte_level import AS_LLAMA_3, LLAMA_3_SPLIT, SINGLE_DIGITS, byte_level
+from rapid_integrations.models.gguf.byte_level import (
+    AS_GPT_2,
+    AS_LLAMA_3,
+    LLAMA_3_SPLIT,
+    SINGLE_DIGITS,
+    UNKNOWN_TO_TRANSFORMERS,
+    byte_level,
+    splitting,
+)
 from rapid_integrations.models.gguf.header import GgufHeader
 
 # Beginnings of names of files that transformers reads if they lie beside a GGUF file.
@@ -43,16 +52,35 @@ def splitting_as_trained(tokenizer: Any, header: GgufHeader) -> Any:
     from tokenizers import Regex, pre_tokenizers
 
     name = header.metadata.get("tokenizer.ggml.pre")
+    if name in UNKNOWN_TO_TRANSFORMERS:
+        tokenizer.backend_tokenizer.pre_tokenizer = splitting(name)
+        return tokenizer
     split: pre_tokenizers.PreTokenizer
     if name in AS_LLAMA_3:
         split = pre_tokenizers.Split(Regex(LLAMA_3_SPLIT), behavior="isolated")
     elif name in SINGLE_DIGITS:
         split = pre_tokenizers.Digits(individual_digits=True)
     else:
+        _say_what_is_guessed(tokenizer, header)
         return tokenizer
     behind = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=name in SINGLE_DIGITS)
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, behind])
     return tokenizer
+
+
+def _say_what_is_guessed(tokenizer: Any, header: GgufHeader) -> None:
+    """Warn of a name that nobody knows: transformers has split as GPT-2 then."""
+    from tokenizers import pre_tokenizers
+
+    name, found = header.metadata.get("tokenizer.ggml.pre"), tokenizer.backend_tokenizer.pre_tokenizer
+    as_gpt_2 = isinstance(found, pre_tokenizers.ByteLevel) and found.use_regex
+    if header.metadata.get("tokenizer.ggml.model") == "gpt2" and as_gpt_2 and name not in AS_GPT_2:
+        warnings.warn(
+            f"{header.path}: how the model splits a text is not known here (tokenizer.ggml.pre is {name!r}). It is "
+            "split as GPT-2 does, so some words and numbers may have other tokens than in training. The model's "
+            "safetensors have its own tokenizer",
+            stacklevel=5,
+        )
 
 
 class _NotCopied:

@@ -1,4 +1,4 @@
-"""Loads a trained head by its folder or its name on the hub. Only safetensors are read."""
+"""Loads a trained head by its folder or its name on the hub. Safetensors are read, and further layers of GGUF files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from rapid_integrations.errors import ConfigurationError, ModelLoadError, shown
 from rapid_integrations.models.causal_lm import CausalLM, GivesStates
 from rapid_integrations.models.folder_kinds import read_json
+from rapid_integrations.models.gguf.further_layer import further_layer_of
 from rapid_integrations.proposers.heads.eagle import Eagle, Eagle3, renamed
 from rapid_integrations.proposers.heads.head import DraftHead
 from rapid_integrations.proposers.heads.mtp import FurtherLayer, belongs, layout_of
@@ -25,7 +26,7 @@ def load_head(name: str | Path, target: CausalLM, vocab_size: int) -> DraftHead:
 
     Args:
         name: a folder with a config.json and safetensors, or a name on the Hugging Face hub. For the layers that
-            predict further tokens it is the target's own folder or name.
+            predict further tokens it is the target's own folder, name or GGUF file.
         target: the model whose hidden states the head reads.
         vocab_size: V, the width of the logits that count.
 
@@ -46,9 +47,12 @@ def load_head(name: str | Path, target: CausalLM, vocab_size: int) -> DraftHead:
             f"draft_head={str(name)!r}: {target.name} has recurrent layers, whose passes give no hidden states yet. "
             "Leave the head out, or take another target"
         )
-    folder = _folder(name)
-    config = _config(folder)
-    tensors = _tensors(folder, config)
+    if Path(name).suffix.lower() == ".gguf":
+        config, tensors = further_layer_of(Path(name).expanduser())
+    else:
+        folder = _folder(name)
+        config = _config(folder)
+        tensors = _tensors(folder, config)
     return _head(str(name), config, tensors, target, vocab_size)
 
 

@@ -1,5 +1,6 @@
 """GGUF files of models with experts: their blocks are kept, and the answers are those of the dequantised weights."""
 
+import gguf
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
@@ -40,6 +41,7 @@ OTHERS = {
         {"attention_multiplier": 0.1, "embedding_multiplier": 2.0, "logits_scaling": 4.0},
     ),
     "qwen3_moe": {"norm_topk_prob": True},
+    "ernie4_5_moe": {"tie_word_embeddings": False},
     "qwen2_moe": {"use_sliding_window": False, "max_window_layers": 2, "sliding_window": None},
     "mixtral": {"sliding_window": None},
 }
@@ -48,7 +50,9 @@ ROPE = {
         **{"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False},
         **{"original_max_position_embeddings": 256, "rope_theta": 150000.0},
     },
-    "glm4_moe": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    **dict.fromkeys(
+        ("glm4_moe", "minimax_m2"), {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+    ),
 }
 
 
@@ -116,6 +120,38 @@ def test_a_family_in_its_blocks(tmp_path, family):
 def test_float32_has_the_logits_of_the_dequantised_weights(tmp_path, family):
     path, model = write(tmp_path, family)
     assert errors(load(path, dtype="float32"), model).max() < 1e-4
+
+
+@needs_kernels
+def test_the_language_model_of_one_with_experts_that_sees_pictures(tmp_path, monkeypatch):
+    said = {"rope__dimension_sections": [6, 5, 5, 0], "n_deepstack_layers": 3}
+    monkeypatch.setitem(ARCHITECTURES, "qwen3_moe", gguf.MODEL_ARCH.QWEN3VLMOE)
+    path, model = write(tmp_path, "qwen3_moe", metadata=said)
+    assert read_header(path).architecture == "qwen3vlmoe"
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM and errors(loaded, model).median() < ROUNDED
+    assert errors(load(path, dtype="float32"), model).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("family", "metadata"),
+    [
+        ("ernie4_5_moe", {"interleave_moe_layer_step": 2}),
+        ("ernie4_5_moe", {"leading_dense_block_count": 9}),
+        ("ernie4_5_moe", {"leading_dense_block_count": None}),
+        ("ernie4_5_moe", {"expert_shared_feed_forward_length": 65}),
+        ("ernie4_5_moe", {"expert_feed_forward_length": None}),
+        ("qwen3vlmoe", {"rope__dimension_sections": [6, 5, 4, 1]}),
+        ("qwen3vlmoe", {}),  # no sections
+    ],
+)
+def test_what_is_not_known_is_refused(tmp_path, family, metadata, monkeypatch):
+    if family == "qwen3vlmoe":
+        family = "qwen3_moe"
+        monkeypatch.setitem(ARCHITECTURES, family, gguf.MODEL_ARCH.QWEN3VLMOE)
+    path, _ = write(tmp_path, family, lambda name: None, metadata=metadata)
+    with pytest.raises(UnsupportedModelError, match="not known"):
+        load(path)
 
 
 def k_formats(name):

@@ -22,6 +22,7 @@ from tests.toys.gguf_families import (
     ALWAYS_TIED,
     ARCHITECTURES,
     LONG_PHI,
+    OF_PICTURES,
     ORIGINAL,
     TRANSFORMERS_READS,
     made,
@@ -89,12 +90,49 @@ def test_heads_with_the_table_and_with_their_own(tmp_path, family, tied):
 
 
 @needs_kernels
+@pytest.mark.parametrize("family", OF_PICTURES)
+def test_the_language_model_of_one_that_sees_pictures(tmp_path, family):
+    path, model = write(tmp_path, family)
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM and loaded.lm._config["model_type"] == family
+    assert error(loaded, model) < ROUNDED
+    assert error(load(path, dtype="float32"), model) < 1e-4
+
+
+@pytest.mark.parametrize("family", OF_PICTURES)
+@pytest.mark.parametrize("sections", [None, [32], [16, 16, 16], [8, 8, 8, 8], [12.0, 10.0, 10.0], [-1, 20, 13]])
+def test_sections_that_are_not_known(tmp_path, family, sections):
+    path, _ = write(tmp_path, family, rope__dimension_sections=sections)
+    with pytest.raises(UnsupportedModelError, match="not known"):
+        load(path)
+
+
+def test_exaone_4_with_windows_rotates_only_these_layers(tmp_path):
+    kinds = ["sliding_attention"] * 3 + ["full_attention"]
+    sizes = {"sliding_window": 20, "num_hidden_layers": 4, "layer_types": kinds}
+    path, model = write(tmp_path, "exaone4", sizes=sizes)
+    assert described(path)["layer_types"] == kinds
+    assert error(load(path, dtype="float32"), model) < 1e-4
+    assert error(load(path), model) < ROUNDED
+
+
+@needs_kernels
 @pytest.mark.parametrize("form", ["Q4_0", "F16", "BF16"])
 def test_a_file_of_one_format(tmp_path, form):
     path, model = write(tmp_path, "gemma3_text", lambda name: Kind[form])
     loaded = load(path)
     assert type(loaded.lm) is StoredLM
     assert error(loaded, model) < ROUNDED
+
+
+@needs_kernels
+@pytest.mark.parametrize("family", each_of("gemma3_text", "exaone4"))
+def test_matrices_of_one_product_of_which_only_some_are_kept_in_blocks(tmp_path, family):
+    """Published files have Q3_K beside Q5_K, and single matrices in F16."""
+    formats = lambda name: Kind.F16 if "attn_k." in name or "ffn_up" in name else Kind.Q8_0  # noqa: E731
+    path, model = write(tmp_path, family, formats)
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM and error(loaded, model) < ROUNDED
 
 
 @needs_kernels
@@ -288,12 +326,34 @@ def test_biases(tmp_path, family):
         ("starcoder2", "starcoder", ["DON", "'", "T", " pay", "ĠĠ", *"12345", "."]),
         ("cohere2", "command-r", ["DON", "'", "T", " pay", "ĠĠ", *"12345", "."]),
         ("gemma2", "gpt-2", ["DON", "'", "T", " pay", "Ġ", "Ġ12345", "."]),
+        ("exaone4", "exaone4", ["DON", "'", "T", " pay", "Ġ", "Ġ12345", "."]),
+        ("seed_oss", "seed-coder", ["DON", "'T", " pay", "Ġ", "Ġ", *"12345", "."]),
+        ("hunyuan_v1_dense", "hunyuan-dense", ["DON", "'T", " pay", "ĠĠ", "123", "45", "."]),
+        ("hunyuan_v1_dense", "deepseek-v3", ["DON", "'T", " pay", "ĠĠ", "123", "45", "."]),
     ],
 )
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_text_is_split_as_the_model_was_trained(tmp_path, family, pre, pieces, dtype):
     path, _ = write(tmp_path, family, tokenizer__ggml__pre=pre)
     assert split(load(path, dtype=dtype)) == [piece.replace(" ", "Ġ") for piece in pieces]
+
+
+@pytest.mark.parametrize("key", ["rope__dimension_count", "attention__key_length"])
+@pytest.mark.parametrize("family", ["phi3", "glm4", "gemma3_text", "seed_oss"])
+def test_heads_beyond_all_bounds(tmp_path, family, key):
+    """Angles of so many numbers would take gigabytes before a tensor is compared."""
+    path, _ = write(tmp_path, family, **{key: 2**31 - 2})
+    assert described(path) is None
+
+
+def test_more_rotated_numbers_than_a_head_has(tmp_path):
+    assert described(write(tmp_path, "glm4", rope__dimension_count=128)[0]) is None
+
+
+def test_a_way_to_split_a_text_that_nobody_knows_is_said(tmp_path):
+    path, _ = write(tmp_path, "exaone4", tokenizer__ggml__pre="unheard-of")
+    with pytest.warns(UserWarning, match="tokenizer.ggml.pre is 'unheard-of'"):
+        load(path, dtype="float32")
 
 
 def test_transformers_reader_splits_a_text_alike(tmp_path):

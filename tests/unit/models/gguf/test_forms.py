@@ -69,8 +69,8 @@ def assert_weights(loaded, model):
     for name, weight in theirs.items():
         if name.endswith("A_log"):  # the file has its exponential
             torch.testing.assert_close(ours[name], weight, rtol=1e-6, atol=1e-6)
-        elif name.endswith("mamba.in_proj.weight"):  # the rows of steps are bfloat16
-            steps = model.config.mamba_n_heads
+        elif name.endswith((".mamba.in_proj.weight", ".mixer.in_proj.weight")):  # the rows of steps are bfloat16
+            steps = getattr(model.config, "mamba_n_heads", None) or model.config.mamba_num_heads
             assert torch.equal(ours[name][:-steps], weight[:-steps])
             assert torch.equal(ours[name][-steps:], weight[-steps:].bfloat16().float())
         else:
@@ -110,6 +110,13 @@ def name_of(setting):
         ("granite4_moe", {"formats": gates_apart}),
         ("granite4_moe", {"formats": experts_in_mxfp4}),
         ("granite4_moe", {"ssm__conv_kernel": 4, "expert_feed_forward_length": 256}),
+        ("bamba", {"sizes": {"mamba_n_groups": 1, "attn_layer_indices": [0]}}),
+        ("bamba", {"sizes": {"tie_word_embeddings": True, "mamba_conv_bias": False}}),
+        ("falcon_h1", {"sizes": {"mamba_rms_norm": True}}),
+        ("falcon_h1", {"sizes": {"mamba_n_groups": 1, "mamba_conv_bias": False}}),
+        ("nemotron_h", {"sizes": {"n_groups": 4, "use_conv_bias": False}}),
+        ("nemotron_h_moe", {"formats": experts_in_mxfp4}),
+        ("nemotron_h_moe", {"sizes": {"num_experts_per_tok": 3, "norm_topk_prob": False}}),
     ],
     ids=lambda value: "-".join(map(name_of, value.items())) if isinstance(value, dict) else value,
 )

@@ -11,7 +11,7 @@ from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models import loader
 from rapid_integrations.models.gguf.run_check import check_gguf
 from rapid_integrations.models.gguf.stored import StoredLM
-from tests.toys import gguf_families, gguf_gemma4, gguf_hybrids, gguf_mixers
+from tests.toys import gguf_families, gguf_gemma3n, gguf_gemma4, gguf_hybrids, gguf_latent, gguf_mixers
 from tests.toys.command_line import CliRunner
 from tests.toys.gguf_experts import MERGES, TOKENIZER
 from tests.toys.gguf_file import write_gguf
@@ -22,6 +22,8 @@ needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler
 FAMILIES = [(gguf_families.made, gguf_families.write_family, name) for name in gguf_families.ARCHITECTURES]
 FAMILIES += [(gguf_mixers.made, gguf_mixers.write_mixers, name) for name in gguf_mixers.FAMILIES]
 FAMILIES += [(gguf_gemma4.made, gguf_gemma4.write_gemma4, name) for name in gguf_gemma4.MODELS]
+FAMILIES += [(gguf_latent.made, gguf_latent.write_latent, name) for name in gguf_latent.FAMILIES]
+FAMILIES += [(lambda name: gguf_gemma3n.made(), gguf_gemma3n.write_gemma3n, "gemma3n")]
 FAMILIES += [(gguf_hybrids.made, gguf_hybrids.write_hybrid, "qwen3_5_text")]
 
 
@@ -37,6 +39,24 @@ def test_blocks_of_a_described_family_stay(tmp_path, made, write, name):
     kind = check_gguf(write(tmp_path / "tiny.gguf", model))
     assert (kind.how, kind.architecture, kind.reason) == ("kernels", type(model).__name__, "")
     assert kind.weights.startswith("Q4_K, ")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"expert_weights_scale": 3},
+        {"expert_weights_norm": [1, 2]},
+        {"attention__layer_norm_rms_epsilon": 0},
+        {"rope__freq_base": 1},
+    ],
+    ids=str,
+)
+def test_numbers_that_transformers_does_not_take(tmp_path, metadata):
+    path = gguf_latent.write_latent(tmp_path / "tiny.gguf", gguf_latent.made("deepseek_v2"), **metadata)
+    assert check_gguf(path).how == "refused"
+    for dtype in ("bfloat16", "float32"):
+        with pytest.raises(ModelLoadError):
+            loader.load(path, dtype=dtype)
 
 
 def refused_or_loaded(path):
