@@ -54,7 +54,7 @@ def error(found, expected):
 
 FAMILIES = {
     "llama": {},
-    "qwen2": {},  # biases
+    "qwen2": {"num_attention_heads": 12},  # biases; six heads share a key's, so steps may attend in integers
     "qwen3": {},  # norms of queries and keys
     "mistral": {"sliding_window": 90},
 }

@@ -10,6 +10,8 @@
 
 namespace {
 
+constexpr int SHARING_FOR_WORDS = 5;  // with fewer, a single row takes longer in integers of sixteen bits
+
 #if RAPID_WIDE
 
 inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256 || d == 512; }
@@ -51,11 +53,7 @@ inline void attend(int kv, int D, const bf16* q, int rows, const int64_t* positi
       return;
     }
 #endif
-#if RAPID_STEPS_IN_WORDS
-    attend_words<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-#else
     attend_chunk<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
-#endif
   });
 }
 
@@ -173,6 +171,19 @@ inline void attend_prompt(int kv, int D, bf16* q, int rows, const int64_t* posit
 #endif
 #if RAPID_WORD_DOTS
   if (kv == KV_BF16)
+    return with_head_dim(
+        D, [&](auto width) { attend_words<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch); });
+#endif
+  attend(kv, D, q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch);
+}
+
+// `attend` for rows of a step. `sharing` query heads meet the same keys: how it is computed depends on the model alone, so
+// that a row has the same bits alone and in company.
+inline void attend_step(int kv, int D, [[maybe_unused]] int sharing, const bf16* q, int rows, const int64_t* position,
+                        Tiles tiles, int64_t begin, int64_t end, const Sight& sight, float* m, float* l, float* mixed,
+                        float* scratch) {
+#if RAPID_STEPS_IN_WORDS
+  if (kv == KV_BF16 && sharing >= SHARING_FOR_WORDS)
     return with_head_dim(
         D, [&](auto width) { attend_words<width>(q, rows, position, tiles, begin, end, sight, m, l, mixed, scratch); });
 #endif

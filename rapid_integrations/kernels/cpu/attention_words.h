@@ -4,8 +4,8 @@
 // query and each key becomes whole numbers of its length divided by RANGE, each value of its largest number, and the
 // weights of a query in a tile of their sum. So every sum of products fits into 32 bits, is exact, and depends on nothing
 // but the query and the keys that it sees. What is rounded off is about a tenth of what bfloat16 has rounded off before.
-// A tile's keys and values are converted once for all queries. For three of them this costs a little more than it gains
-// (one row of a model with three heads to a key's), from a dozen on it gains a fifth and more.
+// A tile's keys and values are converted once for all queries. For three of them this costs more than it gains, with seven it
+// is even, and from a dozen on it gains.
 
 #pragma once
 

@@ -543,8 +543,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
             attend_own(l->rank, l->rotated, queries, group.rows, position, {segments, count}, first, end, layer.sight, max, sum,
                        mixed, space + places.gathered);
           } else {
-            attend(kind, D, queries, group.rows, position, {segments, count}, first, end, layer.sight, max, sum, mixed,
-                   space + places.gathered);
+            attend_step(kind, D, G, queries, group.rows, position, {segments, count}, first, end, layer.sight, max, sum, mixed,
+                        space + places.gathered);
           }
         }
         team.barrier();

@@ -41,7 +41,7 @@
 #define RAPID_WORD_DOTS 1
 #endif
 
-// RAPID_STEPS_IN_WORDS: steps attend with them, too. (On AVX2 with VNNI this was not measured.)
+// RAPID_STEPS_IN_WORDS: steps may attend with them, too. (On AVX2 with VNNI this was not measured.)
 #if RAPID_AVX512 && RAPID_WORD_DOTS
 #define RAPID_STEPS_IN_WORDS 1
 #endif

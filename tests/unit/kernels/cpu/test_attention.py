@@ -26,9 +26,10 @@ def test_a_shared_beginning_changes_no_bit(kind, quantization):
 
 
 @pytest.mark.in_turn(2)
+@pytest.mark.parametrize("heads", [6, 12])  # three and six to a key's
 @pytest.mark.parametrize("window", [None, 1, 64, 600, 1500])
-def test_windows(path, window):
-    check(HuggingFaceLM(model("mistral", sliding_window=window), take_over=True))
+def test_windows(path, window, heads):
+    check(HuggingFaceLM(model("mistral", sliding_window=window, num_attention_heads=heads), take_over=True))
 
 
 @pytest.mark.in_turn(2)
