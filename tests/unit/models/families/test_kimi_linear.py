@@ -31,6 +31,7 @@ WIDE = {  # which the kernels serve
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SETTINGS)
 def test_greedy_output_is_what_transformers_generates(name):
     lm = HuggingFaceLM(tiny("kimi_linear", 2, **SETTINGS[name]), take_over=True)

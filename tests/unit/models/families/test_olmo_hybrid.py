@@ -18,6 +18,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SETTINGS)
 def test_greedy_output_is_what_transformers_generates(name):
     lm = HuggingFaceLM(tiny("olmo_hybrid", 2, **SETTINGS[name]), take_over=True)
