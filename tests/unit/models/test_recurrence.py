@@ -182,6 +182,7 @@ def in_steps(lm, text, *lengths):
     return torch.cat(parts)
 
 
+@pytest.mark.long
 @KERNELS
 @pytest.mark.parametrize(
     "family",

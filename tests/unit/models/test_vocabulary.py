@@ -308,6 +308,7 @@ def test_the_users_settings_stay():
     assert tokenizer.backend_tokenizer.truncation["max_length"] == 50
 
 
+@pytest.mark.long
 def test_other_threads_run_while_a_long_text_is_read():
     text = words(1, 200_000)
     ticks, ended = [], threading.Event()

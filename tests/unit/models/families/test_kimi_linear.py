@@ -55,6 +55,7 @@ def read(lm, *lengths):
     return torch.cat(parts)
 
 
+@pytest.mark.long
 @KERNELS
 @pytest.mark.parametrize("quantization", [None, "int8"])
 @pytest.mark.parametrize("settings", [{}, {"layer_types": [A, D, D]}, {"q_lora_rank": None, "linear_num_heads": 1}])
