@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from textwrap import fill
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -242,10 +242,13 @@ they are kept, from config.json alone, and the progress of loading says it again
 {formats}
 
 - **in blocks**: the integers are repacked into blocks that the kernels multiply with, and no number is rounded. This is
-  for Llama, Mistral, Qwen2 and Qwen3, and with their experts for Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE, GLM-4.5 and
-  GPT-OSS, in bfloat16 on a processor, if float16 holds every scale. MXFP4 has blocks of its own, which hold every
-  scale. A product rounds its inputs as for GGUF files. Loading compares the model with transformers' own
-  each time.
+  for the families below, in bfloat16 on a processor, if float16 holds every scale. Of models of text and pictures it
+  is the language model (Gemma 3, Mistral 3, LLaVA, Qwen2-VL, Qwen2.5-VL, Qwen3-VL). MXFP4 has blocks of its own,
+  which hold every scale. A product rounds its inputs as for GGUF files. Loading compares the model with transformers'
+  own each time. `model_type` of config.json:
+
+{in_blocks}
+
 - **dequantised**: the weights become numbers of the model's dtype, and take its memory. bfloat16 rounds what they stand
   for, which is a second rounding. float32 has it exactly, but for FP8, whose product with its scale is rounded to 24
   bits. All formats are dequantised for other families, in other dtypes, on other devices, and if `quantization=` asks
@@ -317,6 +320,7 @@ def models() -> str:
 
     from rapid_integrations.models.families import FAMILIES
     from rapid_integrations.models.kinds_of_run import kind_of
+    from rapid_integrations.models.packed.text_part import IN_BLOCKS
 
     names = dict(transformers_names())
     described = sorted(names[each] for each in FAMILIES if each in names)
@@ -329,8 +333,15 @@ def models() -> str:
         found[kind.how].append((f"`{name}`", f"`{kind.architecture}`", kind.how, short))
     rows = [row for kind in found.values() for row in kind]
     return MODELS.format(
-        families=_table(("family", "class", "how", "reason"), rows), files=_files(), formats=_formats()
+        families=_table(("family", "class", "how", "reason"), rows),
+        files=_files(),
+        formats=_formats(),
+        in_blocks=fill(_joined(IN_BLOCKS), 120, initial_indent="  ", subsequent_indent="  "),
     )
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ", ".join(f"`{each}`" for each in sorted(names))
 
 
 def _formats() -> str:

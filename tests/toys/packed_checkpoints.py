@@ -6,7 +6,7 @@ Weights are rounded to the nearest level, without calibration: what is tested is
 import json
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.toys.models import byte_tokenizer
 
@@ -19,10 +19,14 @@ def of_layers(name, weight):
     return ".layers." in name and weight.ndim == 2 and not routes
 
 
-def save_packed(folder, model, make, settings, only=of_layers):
-    """Save a model with its layers' matrices quantised; return the folder."""
+def save_packed(folder, model, make, settings, only=of_layers, names="published"):
+    """Save a model with its layers' matrices quantised; return the folder.
+
+    `names`: "published", or "saved" for those that transformers saves the model under.
+    """
+    folder.mkdir(exist_ok=True)
     tensors = {}
-    for name, weight in published(model).items():
+    for name, weight in (published(model) if names == "published" else saved(model, folder)).items():
         if name == "lm_head.weight" and model.config.tie_word_embeddings:
             continue
         if only(name, weight):
@@ -31,7 +35,6 @@ def save_packed(folder, model, make, settings, only=of_layers):
             tensors |= {key: tensor.contiguous() for key, tensor in made.items()}
         else:
             tensors[name] = weight.clone()
-    folder.mkdir(exist_ok=True)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     model.config.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
@@ -41,6 +44,12 @@ def save_packed(folder, model, make, settings, only=of_layers):
     (folder / "config.json").write_text(json.dumps(config))
     byte_tokenizer().save_pretrained(folder)
     return folder
+
+
+def saved(model, folder):
+    """Return a model's weights under the names that transformers saves it under."""
+    model.save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
 
 
 def published(model):

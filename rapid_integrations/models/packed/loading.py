@@ -15,9 +15,9 @@ from rapid_integrations.models.description import NotDescribedError
 from rapid_integrations.models.families import describe
 from rapid_integrations.models.gguf.comparison import compare, model_of
 from rapid_integrations.models.gguf.stored import StoredLM
-from rapid_integrations.models.packed.experts import joined_experts
 from rapid_integrations.models.packed.scheme import Scheme
 from rapid_integrations.models.packed.tensors import PackedTensors
+from rapid_integrations.models.packed.text_part import text_configuration, text_weights
 from rapid_integrations.models.quick_start import ends_of
 from rapid_integrations.models.skeleton import shape_of
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer
@@ -25,7 +25,6 @@ from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.progress import OnProgress, ignore_progress
 
 _SETTINGS = ("quantization_config", "compression_config")
-_WITH_EXPERTS = {"glm4_moe", "gpt_oss", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"}
 
 
 def load_in_blocks(
@@ -42,7 +41,7 @@ def load_in_blocks(
     The kernels compute with blocks, in bfloat16 on a processor. The model is compared with transformers' own.
 
     Args:
-        folder: a model of the Llama family or of a family with experts, whose files were checked.
+        folder: a model whose files were checked.
         name: for messages.
         config: its parsed config.json.
         scheme: how its weights are quantised.
@@ -62,11 +61,10 @@ def load_in_blocks(
     if library is None or not isinstance(config.get("architectures"), list):
         return None
     weights: Any = PackedTensors(folder, scheme).blocks()
-    if shape_of(config) is None:
-        whole = _with_experts(config)
-        if whole is None or weights is None:
+    if weights is not None and shape_of(config) is None:
+        if (text := text_configuration(config)) is None:
             return None
-        config, weights = whole, joined_experts(weights)
+        config, weights = text, text_weights(config, weights)
     if weights is None:
         return None
     try:
@@ -91,19 +89,7 @@ def load_in_blocks(
 def lies_in_blocks(config: Mapping[str, Any]) -> bool:
     """Return whether a model with this parsed config.json is of a family whose matrices may lie in blocks."""
     config = without_settings(config)
-    return shape_of(config) is not None or _with_experts(config) is not None
-
-
-def _with_experts(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the configuration of a family with experts with every number that its file leaves out, or None."""
-    from transformers import AutoConfig
-
-    if config.get("model_type") not in _WITH_EXPERTS or config.get("auto_map"):
-        return None
-    whole: dict[str, Any] = AutoConfig.for_model(**config).to_dict()
-    if whole.get("decoder_sparse_step", 1) != 1:
-        return None
-    return whole | {"architectures": config.get("architectures")}
+    return shape_of(config) is not None or text_configuration(config) is not None
 
 
 def load_dequantised(
