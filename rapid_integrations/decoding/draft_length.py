@@ -12,6 +12,8 @@ SHARE_PER_TOKEN = 0.05
 SHARE_ON_PROCESSORS = 0.2
 """The same where a pass of few rows is not limited by memory alone: 0.07 to 0.27 were measured (docs/log/)."""
 
+_NEARLY_ALL = 0.99  # acceptance of a token, at most
+
 
 @dataclass(frozen=True)
 class RoundTimes:
@@ -154,7 +156,8 @@ class AdaptiveDraftLength:
     function of the tokens alone, so a seed reproduces sampled output.
 
     An account bounds what drafts may lose (`account.py`). So drafts are short at first and become longer with what they
-    gain. If none pays, one token is tried again at growing distances.
+    gain. If none pays, one token is tried again at growing distances, at the longest one if drafts would not even pay
+    if every token were right: a writer that costs nearly a pass.
 
     The law never depends on K, so the distribution of the output does not either.
 
@@ -186,7 +189,7 @@ class AdaptiveDraftLength:
     @property
     def acceptance(self) -> float:
         """The running estimate of the probability that a draft token is accepted."""
-        return min(self._accepted / self._tried, 0.99)
+        return min(self._accepted / self._tried, _NEARLY_ALL)
 
     def next(self) -> int:
         """Return the best K that the account covers. If it is 0, sometimes return 1: drafting may pay again."""
@@ -199,11 +202,16 @@ class AdaptiveDraftLength:
             best -= 1
         return best
 
-    def _speed(self, length: int) -> float:
-        a = self.acceptance
+    def _speed(self, length: int, acceptance: float | None = None) -> float:
+        a = self.acceptance if acceptance is None else acceptance
         tokens = (1 - a ** (length + 1)) / (1 - a)
         score = self._score(0) * a**length if self._score_when_accepted else self._score(length)
         return tokens / (self._verify(length) + score + length * self._propose)
+
+    @property
+    def _may_pay(self) -> bool:
+        """Whether drafts are faster than none if nearly every token is right."""
+        return any(self._speed(k, _NEARLY_ALL) > self._speed(0) for k in range(1, self._max + 1))
 
     def _more(self, length: int, accepted: int) -> float:
         """Return what a round's draft adds to a pass without one, as a share of that."""
@@ -229,7 +237,8 @@ class AdaptiveDraftLength:
                 self._accepted, self._tried = self.PLAIN_MEMORY * self._accepted, self.PLAIN_MEMORY * self._tried
         else:
             if self._plain >= self._wait:  # that was a trial
-                self._wait = self.FIRST_WAIT if times.accepted else min(2 * self._wait, self.LONGEST_WAIT)
+                wait = self.FIRST_WAIT if times.accepted else min(2 * self._wait, self.LONGEST_WAIT)
+                self._wait = wait if self._may_pay else self.LONGEST_WAIT
             self._plain = 0
 
     def _learn(self, times: RoundTimes) -> None:
@@ -239,7 +248,9 @@ class AdaptiveDraftLength:
             self._propose *= scale
         self._verify.observe(times.drafted, times.verify_s)
         if times.drafted:
-            keep = self.COST_MEMORY if self._propose_measured else 0.0  # the first measurement replaces the guess
+            # The first measurement replaces the guess, and one after a long time those before it, perhaps of a spike.
+            recent = self._propose_measured and self._plain < self.LONGEST_WAIT
+            keep = self.COST_MEMORY if recent else 0.0
             self._propose = keep * self._propose + (1 - keep) * times.propose_s / times.drafted
             self._propose_measured = True
         if not self._score_when_accepted:

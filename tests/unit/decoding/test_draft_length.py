@@ -1,5 +1,6 @@
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -131,6 +132,21 @@ def test_drafting_is_tried_again_at_growing_distances():
     assert waits == sorted(waits) and waits[-1] == longest and waits[0] < longest
     # Once drafts are right again, they are made again.
     assert min(play(draft_length, 3000, 1.0)[-50:]) > 0
+
+
+def test_a_writer_that_costs_a_pass_is_not_tried_again_soon_though_every_token_was_right():
+    near = CostModel(propose=0.97, score=0.0, verify=1.0, verify_per_token=0.1)
+    chosen = play(AdaptiveDraftLength(8, near), 600, acceptance=1.0, propose=0.97)
+    tried = [place for place, length in enumerate(chosen) if length]
+    assert [after - before for before, after in pairwise(tried)] == [AdaptiveDraftLength.LONGEST_WAIT + 1] * 2
+    assert set(chosen) == {0, 1}
+
+
+def test_a_writer_that_seemed_dear_once_is_used_when_it_is_tried_again():
+    chooser = AdaptiveDraftLength(8, replace(CHEAP, propose=0.97))
+    play(chooser, 40, acceptance=1.0, propose=3.0)
+    play(chooser, 300, acceptance=1.0, propose=0.1)
+    assert chooser.next() == 8
 
 
 def test_rounds_that_could_not_draft_teach_nothing_about_acceptance():
