@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -154,6 +154,12 @@ class SamplingFields(BaseModel):
     max_new_tokens: int = Field(
         default=256, ge=1, description='maximum length of the answer in tokens; if it is cut, finish_reason is "length"'
     )
+    min_new_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="the model's own end of an answer is impossible before so many tokens: the end tokens' logits are "
+        "-inf. A stop string still ends it. Not with a required form or with tools, which say themselves where they end",
+    )
     stop: tuple[str, ...] = Field(
         default=(), description="strings that end the answer when they appear. They are not part of it"
     )
@@ -210,6 +216,20 @@ class SamplingParams(SamplingFields, Settings):
     `temperature=0` decodes greedily: it takes the most probable token of the law at T = 1. Truncation applies to the
     law, not to target and drafter separately, in the order top-k, top-p, min-p.
     """
+
+    @model_validator(mode="after")
+    def _the_least_length_is_possible(self) -> Self:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(
+                f"min_new_tokens={self.min_new_tokens} is above max_new_tokens={self.max_new_tokens}: no answer has both. "
+                "Lower the one or raise the other"
+            )
+        if self.min_new_tokens and self.structured is not None:
+            raise ValueError(
+                f"min_new_tokens={self.min_new_tokens} with structured=...: the form says where the answer ends. Ask for "
+                "longer values in the form (minLength, minItems), or leave min_new_tokens out"
+            )
+        return self
 
     @property
     def greedy(self) -> bool:
@@ -429,6 +449,7 @@ SETTING_ALIASES = {
     "num_output": "max_new_tokens",
     "num_predict": "max_new_tokens",
     "n_predict": "max_new_tokens",
+    "min_tokens": "min_new_tokens",
     "stop_sequences": "stop",
     "stop_strings": "stop",
     "repeat_penalty": "repetition_penalty",
@@ -462,6 +483,8 @@ _TABLE: dict[str, str] = {
     "stopping_ids": 'stop=("...",) takes the strings themselves; end-of-turn tokens are read from the model',
     "stopping_criteria": 'stop=("...",) takes strings',
     "eos_token_id": "end-of-turn tokens are read from the model; stop=(...) takes strings",
+    "ignore_eos": "min_new_tokens=max_new_tokens writes on where the model would end",
+    "min_length": "min_new_tokens counts the answer alone",
     "max_length": "max_new_tokens counts the answer alone; the prompt may fill the rest of the context window",
     "load_in_8bit": 'quantization="int8"',
     "load_in_4bit": 'quantization="int4"',
@@ -525,12 +548,12 @@ def unknown_name(
     said = f"{owner} has no option {name!r}{where}"
     if (hint := _TABLE.get(name)) is not None and (hint not in _TABLE or hint in known):
         return f"{said}: {hint}=..." if hint in known else f"{said}: {hint}"
+    if name in _ELSEWHERE:
+        return f"{said}: give {_ELSEWHERE[name].format(name)}"
     # A misspelt name such as "tagret" is close to one known name. Other words are close to none.
     names = {**{alias: own for alias, own in aliases.items() if own in known}, **{own: own for own in known}}
     if alike := difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7):
         return f"{said}: did you mean {names[alike[0]]!r}?"
-    if name in _ELSEWHERE:
-        return f"{said}: give {_ELSEWHERE[name].format(name)}"
     if len(known) <= 16:
         return f"{said}; it has: {', '.join(known)}"
     return f"{said}; docs/configuration.md lists all options"

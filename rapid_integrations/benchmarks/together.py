@@ -127,6 +127,7 @@ class TogetherBench:
         speculation: settings of "rapid".
         context_tokens: maximum length of the target's prompt, which is cut at the document's end.
         new_tokens: maximum length of an answer.
+        full_length: every answer has `new_tokens` tokens, so that all of them run until the end.
         repeats: number of runs of each way.
         methods: "target" and "rapid", or one of them.
         ways: names of `WAYS`; "turn" is always measured.
@@ -143,6 +144,7 @@ class TogetherBench:
         speculation: SpeculationConfig,
         context_tokens: int,
         new_tokens: int,
+        full_length: bool = False,
         repeats: int,
         on_progress: OnProgress,
         methods: Sequence[str] = METHODS,
@@ -158,7 +160,7 @@ class TogetherBench:
         self._engine = engine
         self._speculation: Mapping[str, SpeculationConfig] = {"target": ALONE, "rapid": speculation}
         self._context_tokens = min(context_tokens, engine.target.context_window - new_tokens)
-        self._new_tokens = new_tokens
+        self._lengths = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens if full_length else 0}
         self._repeats = repeats
         self._progress = on_progress
         self._done = self._steps = 0
@@ -245,7 +247,7 @@ class TogetherBench:
         return sum(alone.equals(together) for alone, together in pairs)
 
     def _sampling(self, **settings: Any) -> SamplingParams:
-        return SamplingParams(max_new_tokens=self._new_tokens, **settings)
+        return SamplingParams(**self._lengths, **settings)
 
     def _step(self) -> None:
         self._done += 1

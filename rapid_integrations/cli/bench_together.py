@@ -29,6 +29,9 @@ def bench_together(
     questions: Questions = HANDBOOK_QUESTIONS,
     context: Context = 7500,
     new_tokens: NewTokens = 64,
+    full_length: Annotated[
+        bool, typer.Option("--full-length", help="Let every answer have --new-tokens tokens, wherever the model ends.")
+    ] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Number of runs of each way to ask.")] = 1,
     max_questions: Annotated[
         int, typer.Option(min=2, help="Maximum number of questions, all about one document.", rich_help_panel=DOCUMENTS)
@@ -57,6 +60,7 @@ def bench_together(
                 speculation=transfer.config(),
                 context_tokens=context,
                 new_tokens=new_tokens,
+                full_length=full_length,
                 repeats=repeats,
                 on_progress=progress,
                 methods=listed_names(methods),

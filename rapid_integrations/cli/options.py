@@ -385,6 +385,10 @@ class SamplingOptions:
     max_new_tokens: Annotated[
         int, typer.Option(help="Maximum length of an answer, in tokens.", rich_help_panel=SAMPLING)
     ] = 256
+    min_new_tokens: Annotated[
+        int,
+        typer.Option(help="Tokens before which the model cannot end an answer.", rich_help_panel=SAMPLING),
+    ] = 0
     stop: Annotated[
         list[str] | None,
         typer.Option(help="String that ends the answer. Repeat the option for more.", rich_help_panel=SAMPLING),

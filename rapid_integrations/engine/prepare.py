@@ -317,6 +317,11 @@ class Preparing:
             MissingExtraError: llguidance is not installed.
         """
         if request is not None:
+            if sampling.min_new_tokens:
+                raise ConfigurationError(
+                    f"min_new_tokens={sampling.min_new_tokens} and tools in one request: a call ends where its "
+                    "arguments are complete. Leave one of the two out"
+                )
             return self._with_tools(sampling.structured, request)
         asked = sampling.structured
         if asked is None:

@@ -48,7 +48,7 @@ class Run:
         self, models: EngineModels, request: Request, readers: RequestReaders, report: OnProgress = ignore_progress
     ) -> None:
         self._models, self._request, self._readers, self._report = models, request, readers, report
-        sampling, prompts = request.asked.sampling, request.prompts
+        sampling, prompts, eos = request.asked.sampling, request.prompts, models.vocabulary.eos_token_ids
         penalty = Penalties(
             sampling.repetition_penalty,
             prompts.target_ids,
@@ -57,8 +57,9 @@ class Run:
             frequency=sampling.frequency_penalty,
             presence=sampling.presence_penalty,
             bias=sampling.logit_bias,
+            ends=eos,
+            least=sampling.min_new_tokens,
         )
-        eos = models.vocabulary.eos_token_ids
         law, by_host = request.plan.law, isinstance(models.drafter, ModelElsewhere) or bool(models.more_drafters)
         self._rules = Rules(law, models.vocab_size, penalty, eos, request.held.constraint, by_host)
         self._target: Reader | None = None

@@ -26,6 +26,8 @@ class Penalties:
         device: where the logits are.
         frequency, presence: see above; 0 is off, below 0 makes tokens that were written more likely.
         bias: what is added to the logits of single tokens, by id.
+        ends: tokens that cannot be among the first `least` of the output, as transformers' `min_new_tokens` has it.
+        least: see `ends`.
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class Penalties:
         frequency: float = 0.0,
         presence: float = 0.0,
         bias: Iterable[tuple[int, float]] = (),
+        ends: Iterable[int] = (),
+        least: int = 0,
     ) -> None:
         self.repetition, self.frequency, self.presence = repetition, frequency, presence
         self._seen: Tensor | None = None  # (V,) bool, for the repetition penalty
@@ -52,15 +56,18 @@ class Penalties:
         if pairs := dict(bias):
             self._bias = torch.zeros(vocab_size, dtype=torch.float32, device=device)
             self._bias[torch.tensor(list(pairs), device=device)] = torch.tensor(list(pairs.values()), device=device)
+        self._length, self._least = 0, least  # tokens of the output
+        self._ends = torch.tensor([token for token in ends if token < vocab_size], dtype=torch.long, device=device)
 
     @property
     def depends_on_text(self) -> bool:
-        """Whether logits depend on which tokens were written before."""
-        return self._seen is not None or self._lowered is not None
+        """Whether logits depend on which tokens were written before, or on how many."""
+        return self._seen is not None or self._lowered is not None or self._length < self._least
 
     def add(self, token_ids: Iterable[int]) -> None:
         """Make further tokens part of the output."""
         token_ids = list(token_ids)
+        self._length += len(token_ids)
         if self._seen is not None:
             self._mark(self._seen, token_ids)
         if self._lowered is not None:
@@ -82,7 +89,11 @@ class Penalties:
                 lowered = lowered.clone()
                 self._lower(lowered, {token: self._written[token] + n for token, n in Counter(draft).items()})
             logits = logits - lowered
-        return logits if self._bias is None else logits + self._bias.to(logits.device)
+        if self._bias is not None:
+            logits = logits + self._bias.to(logits.device)
+        if self._length + len(draft) < self._least:
+            logits = logits.index_fill(-1, self._ends.to(logits.device), -torch.inf)
+        return logits
 
     def apply_rows(self, logits: Tensor, draft: Sequence[int]) -> Tensor:
         """Return the penalised logits at every position of a chain.

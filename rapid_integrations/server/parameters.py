@@ -36,6 +36,7 @@ def sampling_of(body: ChatRequest | CompletionRequest, engine: RapidEngine) -> S
         "frequency_penalty": body.frequency_penalty,
         "logit_bias": None if body.logit_bias is None else _bias(body.logit_bias),
         "max_new_tokens": most,
+        "min_new_tokens": (most or engine.sampling.max_new_tokens) if body.ignore_eos else body.min_tokens,
         "stop": None if body.stop is None else tuple([body.stop] if isinstance(body.stop, str) else body.stop),
         "seed": None if body.seed is None else body.seed % 2**63,
         "structured": _structured(body) if isinstance(body, ChatRequest) else None,

@@ -89,9 +89,10 @@ class _Answering(Body):
     top_k: Annotated[int, Field(ge=-1, le=1_000_000)] | None = None
     min_p: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    ignore_eos: bool | None = Field(default=None, description="true: the answer has max_tokens, whatever the model says")
     # What vllm-router adds to every request. It changes nothing here, and other values would have to.
     no_stop_trim: Literal[False] | None = None
-    ignore_eos: Literal[False] | None = None
     skip_special_tokens: Literal[True] | None = None
     return_hidden_states: Literal[False] | None = None
     rapid: RapidOptions | None = None

@@ -127,6 +127,23 @@ def test_penalties_of_what_was_written(kind, proposer, length, penalties):
     assert total_variation(toy.expected(), plain.expected()) > 0.1
 
 
+@pytest.mark.in_turn(4)
+@pytest.mark.parametrize("least", [1, pytest.param(2, marks=pytest.mark.slow), 3, 4])
+@pytest.mark.parametrize(
+    ("proposer", "length"),
+    [("none", 1), ("drafter", 2), ("prompt_lookup", 3), ("hybrid", 2), ("draft_lm", 2), ("tree_hybrid", 3)],
+)
+@pytest.mark.parametrize("kind", ["target", "augmented"])
+def test_no_end_before_the_least_length(kind, proposer, length, least):
+    # Prompt and drafts hold the token that ends, so that it is proposed where it is impossible.
+    law = Law(kind, temperature=1.0, eta=5.0, top_p=0.95)
+    toy = ToyRequest(law, proposer, length, max_new_tokens=4, eos=frozenset({1}), min_new_tokens=least)
+    assert deviation(toy) < TOLERANCE
+    assert min(map(len, toy.expected())) == least + (least < 4)
+    free = ToyRequest(law, "none", 1, max_new_tokens=4, eos=frozenset({1}))
+    assert total_variation(toy.expected(), free.expected()) > 0.1
+
+
 @pytest.mark.parametrize(
     ("kind", "settings"), [("target", SETTINGS[2]), ("target", SETTINGS[4]), ("augmented", SETTINGS[3])]
 )

@@ -273,6 +273,38 @@ def test_a_repetition_penalty_on_logits_that_are_all_negative():
             assert_same_answer(answer, result.sequences[0, ids.shape[1] :].tolist(), gaps)
 
 
+def test_no_end_before_the_least_length():
+    """Against transformers' own `min_new_tokens`, with a bias that makes the model end at once otherwise."""
+    running, reference = engine("llama", 0), model("llama", 0)
+    ends = sorted(EOS_IDS)
+    for number, prompt in enumerate((SHORT[2], SHORT[3], DOCUMENTS[1])):
+        ids = torch.tensor([prompt_ids(text_of(prompt))])
+        result = reference.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            min_new_tokens=5,
+            max_new_tokens=NEW,
+            sequence_bias={(end,): 30.0 for end in ends},
+            output_scores=True,
+            return_dict_in_generate=True,
+        )
+        best = torch.cat(result.scores).topk(2).values
+        written, gaps = result.sequences[0, ids.shape[1] :].tolist(), (best[:, 0] - best[:, 1]).tolist()
+        assert len(written) == 6 and written[-1] in ends
+        ways = tuple(itertools.product(("drafter", "prompt_lookup", "tree_hybrid", "none"), (1, 6)))
+        for proposer, length in in_turn(ways, number):
+            answer = running.generate(
+                prompt,
+                sampling=SamplingParams(
+                    max_new_tokens=NEW, min_new_tokens=5, logit_bias=dict.fromkeys(ends, 30.0), repetition_penalty=1.0
+                ),
+                speculation=SpeculationConfig(law="target", proposer=proposer, draft_length=length),
+            )
+            assert_same_answer(answer, written, gaps)
+            assert answer.finish_reason == "eos"
+
+
 @pytest.mark.parametrize(("frequency", "presence"), [(2.0, 0.0), (0.0, 0.9), (-1.0, 1.5)])
 def test_frequency_and_presence_penalties(frequency, presence):
     """Against a loop that counts what was written and asks the model anew for each token."""

@@ -31,6 +31,11 @@ def lowered(logits: Sequence[float], output: Sequence[int], frequency: float, pr
     return [logit - c * frequency - (c > 0) * presence for logit, c in zip(logits, counts, strict=True)]
 
 
+def without(logits: Sequence[float], tokens: Collection[int]) -> list[float]:
+    """Logits that make some tokens impossible."""
+    return [-math.inf if token in tokens else logit for token, logit in enumerate(logits)]
+
+
 def augmented(z: Sequence[float], drafter_logits: Sequence[float], law: Law) -> list[float]:
     """Eq. 6 on logits, and a tail rule; untruncated."""
     temperature = law.temperature or 1.0

@@ -22,7 +22,7 @@ from rapid_integrations.proposers import proposer_class
 from rapid_integrations.proposers.suite.table_model import TableLM
 from rapid_integrations.sampling import Law, Penalties, Randomness
 from tests.toys.constraint import ScriptedConstraint
-from tests.toys.reference_law import joint_law, lowered, penalised, reference_law
+from tests.toys.reference_law import joint_law, lowered, penalised, reference_law, without
 
 LETTERS = string.ascii_letters
 
@@ -73,6 +73,7 @@ class ToyRequest:
     draft_length: int | Callable[[], DraftLength] = 2
     max_new_tokens: int = 3
     eos: frozenset[int] = frozenset()
+    min_new_tokens: int = 0
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
@@ -95,6 +96,8 @@ class ToyRequest:
             self.target.device,
             frequency=self.frequency_penalty,
             presence=self.presence_penalty,
+            ends=self.eos,
+            least=self.min_new_tokens,
         )
         target = Reader(self.target, self.target_prompt, len(self.target_prompt) + self.max_new_tokens)
         drafter = Reader(self.drafter, self.drafter_prompt, len(self.drafter_prompt) + self.max_new_tokens)
@@ -155,6 +158,8 @@ class ToyRequest:
             )
             for model, prompt in ((self.target, self.target_prompt), (self.drafter, self.drafter_prompt))
         )
+        if len(output) < self.min_new_tokens:
+            z, drafter_logits = (without(logits, self.eos) for logits in (z, drafter_logits))
         allowed = None if self.allowed_after is None else self.allowed_after(output)
         return reference_law(z, drafter_logits, law or self.law, allowed)
 

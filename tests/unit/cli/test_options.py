@@ -60,6 +60,7 @@ def test_settings_come_of_groups():
     assert (params.temperature, params.stop, params.seed, params.structured) == (0.5, ("a", "b"), 3, None)
     params = SamplingOptions(frequency_penalty=0.5, presence_penalty=-0.5).params()
     assert (params.frequency_penalty, params.presence_penalty) == (0.5, -0.5)
+    assert SamplingOptions(min_new_tokens=7).params().min_new_tokens == 7
 
 
 def test_an_engine_is_opened_with_what_was_chosen(monkeypatch):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
+from transformers.generation.logits_process import MinNewTokensLengthLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
 from rapid_integrations.sampling import Penalties
 from tests.toys.reference_law import lowered, penalised
@@ -46,6 +46,25 @@ def test_prompt_tokens_beyond_the_shared_vocabulary_have_nothing_to_penalise():
     logits = torch.tensor([1.0, -1.0, 2.0])
     expected = transformers_penalty(2.0, [0, 5], logits)
     assert torch.equal(Penalties(2.0, [0, 5], 3).apply(logits), expected)
+
+
+# --- no end before the least length ------------------------------------------------------------
+
+
+def test_ends_are_impossible_before_the_least_length_as_in_transformers():
+    prompt, output, draft, ends = [3, 3, 7], [1, 2], [0, 7, 9], [4, 9]
+    theirs = MinNewTokensLengthLogitsProcessor(len(prompt), 4, ends)
+    ours = Penalties(1.0, prompt, 16, ends=[*ends, 99], least=4)
+    ours.add(output)
+    for position in range(len(draft) + 1):
+        logits = torch.randn(16, generator=torch.Generator().manual_seed(position))
+        expected = theirs(torch.tensor([[*prompt, *output, *draft[:position]]]), logits[None])[0]
+        assert torch.equal(ours.apply(logits, draft[:position]), expected)
+    rows = torch.zeros(4, 16)
+    assert torch.isinf(ours.apply_rows(rows, draft)).sum(-1).tolist() == [2, 2, 0, 0]
+    assert ours.depends_on_text
+    ours.add([5, 6])
+    assert not ours.depends_on_text and torch.equal(ours.apply_rows(rows, draft), rows)
 
 
 # --- frequency and presence ------------------------------------------------------------

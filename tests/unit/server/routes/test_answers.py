@@ -63,7 +63,8 @@ def test_documents_are_read_once_and_named_as_sources(client):
     [
         ({"model": "other"}, 404, "model_not_found", "model"),
         ({"temprature": 1}, 400, "unknown_parameter", "temprature"),
-        ({"ignore_eos": True}, 400, "invalid_value", "ignore_eos"),
+        ({"min_tokens": 9, "max_tokens": 8}, 400, "configuration.wrong_value", None),
+        ({"min_tokens": -1}, 400, "invalid_value", "min_tokens"),
         ({"messages": []}, 400, "invalid_value", "messages"),
         ({"messages": [{"role": "user", "content": ""}]}, 400, "prompt.empty", None),
         ({"max_tokens": 100_000}, 400, "context_length_exceeded", None),
@@ -163,6 +164,22 @@ def test_an_answer_without_a_given_length_is_fitted_into_the_window(app_of):
         assert found["usage"]["completion_tokens"] == 5 and found["choices"][0]["finish_reason"] == "length"
         refused = asked(client, TEXT, prompt=text, max_tokens=12)
         assert refused.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_an_answer_does_not_end_before_a_given_length(client, app_of):
+    likely = {"257": 100, "259": 100}  # the model's ends
+
+    def written(path=CHAT, **fields):
+        found = asked(client, path, logit_bias=likely, max_tokens=9, **fields).json()
+        return found["usage"]["completion_tokens"], found["choices"][0]["finish_reason"]
+
+    assert written() == (1, "stop")
+    assert written(min_tokens=4) == written(TEXT, min_tokens=4) == (5, "stop")
+    assert written(ignore_eos=True) == written(TEXT, ignore_eos=True) == (9, "length")
+    assert written(ignore_eos=False, min_tokens=0) == (1, "stop")
+    with tiny_engine(window=256) as small, running(app_of(engine=small)) as address, client_of(address) as other:
+        fitted = asked(other, TEXT, prompt="a" * 251, logit_bias=likely, ignore_eos=True).json()
+        assert fitted["usage"]["completion_tokens"] == 5 and fitted["choices"][0]["finish_reason"] == "length"
 
 
 def test_a_seed_repeats_answers_and_each_choice_has_its_own(client):
