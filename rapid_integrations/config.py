@@ -158,7 +158,7 @@ class SamplingFields(BaseModel):
         default=0,
         ge=0,
         description="the model's own end of an answer is impossible before so many tokens: the end tokens' logits are "
-        "-inf. A stop string still ends it. Not with a required form or with tools, which say themselves where they end",
+        "-inf. A stop string still ends it. Not with a required form or with tools, which say where they end",
     )
     stop: tuple[str, ...] = Field(
         default=(), description="strings that end the answer when they appear. They are not part of it"
@@ -221,13 +221,13 @@ class SamplingParams(SamplingFields, Settings):
     def _the_least_length_is_possible(self) -> Self:
         if self.min_new_tokens > self.max_new_tokens:
             raise ValueError(
-                f"min_new_tokens={self.min_new_tokens} is above max_new_tokens={self.max_new_tokens}: no answer has both. "
-                "Lower the one or raise the other"
+                f"min_new_tokens={self.min_new_tokens} is above max_new_tokens={self.max_new_tokens}: no answer has "
+                "both. Lower the one or raise the other"
             )
         if self.min_new_tokens and self.structured is not None:
             raise ValueError(
-                f"min_new_tokens={self.min_new_tokens} with structured=...: the form says where the answer ends. Ask for "
-                "longer values in the form (minLength, minItems), or leave min_new_tokens out"
+                f"min_new_tokens={self.min_new_tokens} with structured=...: the form says where the answer ends. Ask "
+                "for longer values in the form (minLength, minItems), or leave min_new_tokens out"
             )
         return self
 

@@ -90,7 +90,7 @@ class _Answering(Body):
     min_p: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
     min_tokens: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
-    ignore_eos: bool | None = Field(default=None, description="true: the answer has max_tokens, whatever the model says")
+    ignore_eos: bool | None = Field(default=None, description="true: the answer has max_tokens, wherever it would end")
     # What vllm-router adds to every request. It changes nothing here, and other values would have to.
     no_stop_trim: Literal[False] | None = None
     skip_special_tokens: Literal[True] | None = None
