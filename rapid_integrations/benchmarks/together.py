@@ -160,7 +160,7 @@ class TogetherBench:
         self._engine = engine
         self._speculation: Mapping[str, SpeculationConfig] = {"target": ALONE, "rapid": speculation}
         self._context_tokens = min(context_tokens, engine.target.context_window - new_tokens)
-        self._lengths = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens if full_length else 0}
+        self._new_tokens, self._least = new_tokens, new_tokens if full_length else 0
         self._repeats = repeats
         self._progress = on_progress
         self._done = self._steps = 0
@@ -247,7 +247,7 @@ class TogetherBench:
         return sum(alone.equals(together) for alone, together in pairs)
 
     def _sampling(self, **settings: Any) -> SamplingParams:
-        return SamplingParams(**self._lengths, **settings)
+        return SamplingParams(max_new_tokens=self._new_tokens, min_new_tokens=self._least, **settings)
 
     def _step(self) -> None:
         self._done += 1
