@@ -61,6 +61,12 @@ def test_another_process_finds_the_document_read(store):
     assert [path.name for path in store.folder.iterdir()] == [files(store)[0].name]
 
 
+def test_labels_may_hold_halves_of_characters(store):
+    store.save(MODEL, np.array(DOCUMENT), holding(DOCUMENT), lambda: True, {"about": "\ud800 a \udfff"})
+    assert load(PrefixStore(store.folder), [*DOCUMENT, 1]) == DOCUMENT
+    assert read_cache(files(store)[0], 600)[0].labels == {"about": "\ufffd a \ufffd"}
+
+
 def test_a_file_is_read_only_where_it_pays(store, monkeypatch):
     save(store, DOCUMENT)
     monkeypatch.setattr(prefix_store, "read_cache", None)
