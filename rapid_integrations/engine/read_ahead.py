@@ -59,8 +59,8 @@ def texts_and_names(documents: DocumentsLike) -> tuple[list[str], tuple[str, ...
 
 def _no_documents(given: object) -> PromptError:
     return PromptError(
-        f"documents are texts or what rapid_integrations.documents has read, one or several, not {shown(given)}: read a "
-        "file with read_documents",
+        f"documents are texts, or what rapid_integrations.documents has read, one or several, not {shown(given)}: read "
+        "a file with read_documents",
         code="no_document",
     )
 

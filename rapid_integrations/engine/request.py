@@ -86,7 +86,7 @@ def _without_stops(report: OnProgress) -> OnProgress:
             report(stage, done, total)
         except (StopIteration, StopAsyncIteration) as error:
             raise HostPartError(
-                f"on_progress raised {type(error).__name__}, which would look like the end of the answer: catch it there"
+                f"on_progress raised {type(error).__name__}, which would look like the end of the answer: catch it"
             ) from error
 
     return told

@@ -105,7 +105,9 @@ def test_a_question_before_a_document_that_is_not_marked_is_refused(form):
         assert behind.tokens > len(DOCUMENT)
 
 
-@pytest.mark.parametrize("given", [None, 5, b"text", {"a": "text"}, ["text", None], ["text", Path("report.md")]], ids=str)
+@pytest.mark.parametrize(
+    "given", [None, 5, b"text", {"a": "text"}, ["text", None], ["text", Path("report.md")]], ids=str
+)
 def test_what_is_no_document_is_refused(given):
     with engine() as shared:
         with pytest.raises(PromptError, match="documents are texts", check=coded("prompt.no_document")):
