@@ -49,6 +49,7 @@ def as_langchain_errors() -> Iterator[None]:
             prompt_tokens=error.prompt_tokens,
             new_tokens=error.new_tokens,
             context_window=error.context_window,
+            outside=error.outside,
         ) from error
     except errors.ConfigurationError as error:
         raise _with_code(InvalidSettingError(str(error)), error) from error

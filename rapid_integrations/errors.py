@@ -110,22 +110,45 @@ class IncompleteOutputError(RapidError):
 
 
 class ContextOverflowError(RapidError):
-    """The request needs more tokens than a model's context window holds."""
+    """The request needs more tokens than a model's context window holds.
+
+    Args:
+        model: the model's name.
+        prompt_tokens, new_tokens, context_window: what was asked for, and what there is.
+        estimated: whether `prompt_tokens` was estimated from the beginning of the prompt.
+        outside: how many of the prompt's tokens stand outside of its documents; None if that is not known.
+    """
+
+    outside: int | None = None  # of an error that an older server has sent
 
     def __init__(
-        self, *, model: str, prompt_tokens: int, new_tokens: int, context_window: int, estimated: bool = False
+        self,
+        *,
+        model: str,
+        prompt_tokens: int,
+        new_tokens: int,
+        context_window: int,
+        estimated: bool = False,
+        outside: int | None = None,
     ) -> None:
         self.model = model
         self.prompt_tokens = prompt_tokens
         self.new_tokens = new_tokens
         self.context_window = context_window
+        self.outside = outside
         room = context_window - prompt_tokens
-        way_out = (
-            f"Ask for max_new_tokens <= {room}"
-            if room > 0
-            else f"Shorten the document by {'about' if estimated else 'at least'} {1 - room:,} tokens or retrieve "
-            "fewer passages"
-        )
+        over = f"{'about' if estimated else 'at least'} {1 - room:,} tokens"
+        if room > 0:
+            way_out = f"Ask for max_new_tokens <= {room}"
+        elif outside is None or outside < context_window:
+            way_out = f"Shorten the document by {over} or retrieve fewer passages"
+        elif outside < prompt_tokens:
+            way_out = (
+                f"{outside:,} of them are not its documents': shorten the question, the instructions or the earlier "
+                f"messages, all in all by {over}"
+            )
+        else:
+            way_out = f"Shorten the prompt by {over}"
         about = "about " if estimated else ""  # of a very long prompt, only the beginning is counted
         super().__init__(
             f"{model} holds {context_window:,} tokens, but the prompt has {about}{prompt_tokens:,} and max_new_tokens "
@@ -133,7 +156,7 @@ class ContextOverflowError(RapidError):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        names = ("model", "prompt_tokens", "new_tokens", "context_window")
+        names = ("model", "prompt_tokens", "new_tokens", "context_window", "outside")
         return functools.partial(type(self), **{name: getattr(self, name) for name in names}), (), vars(self)
 
 

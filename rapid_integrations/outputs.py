@@ -358,7 +358,7 @@ class Completion(_Output):
         trace: Trace | None = None,
     ) -> Completion:
         """Join the pieces of a finished stream."""
-        last = chunks[-1]
+        last = chunks[-1] if chunks else CompletionChunk(text="", token_ids=())
         if last.finish_reason is None or last.usage is None or last.stats is None:
             raise ValueError("the stream has not ended: its last piece carries finish_reason, usage and stats")
         return cls(

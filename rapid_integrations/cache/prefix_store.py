@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -189,7 +190,7 @@ class PrefixStore(SharedResource):
             saved = self._prefix(file, model)
             if saved is not None and file.path != path:
                 if common_prefix(saved.token_ids, token_ids) == len(saved.token_ids):
-                    file.path.unlink(missing_ok=True)
+                    _removed(file.path)
 
     def _make_room(self, size: int) -> bool:
         """Remove the least recently used files until `size` more bytes fit. Return False if they never will."""
@@ -213,14 +214,13 @@ class PrefixStore(SharedResource):
         for file in files:
             if taken + size <= limit:
                 break
-            file.path.unlink(missing_ok=True)
-            taken -= file.size
-        return True
+            taken -= file.size if _removed(file.path) else 0
+        return taken + size <= limit
 
     def _remove_abandoned(self) -> None:
         with os.scandir(self.folder) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     if entry.name.startswith(_PARTIAL) and entry.stat().st_mtime < time.time() - _ABANDONED_S:
                         os.unlink(entry.path)
 
@@ -266,8 +266,11 @@ class PrefixStore(SharedResource):
             return
         for entry in entries:
             if entry.name.startswith(begin) and entry.name.endswith(".safetensors"):
-                with suppress(FileNotFoundError):
+                try:
                     status = entry.stat()
+                except OSError:  # another process has just removed it, or it is a link to nowhere
+                    continue
+                if stat.S_ISREG(status.st_mode):  # whoever opened a pipe would wait for ever
                     identity = (entry.name, status.st_ino, status.st_size, status.st_mtime_ns)
                     yield _File(Path(entry.path), status.st_size, status.st_mtime_ns, identity)
 
@@ -275,6 +278,15 @@ class PrefixStore(SharedResource):
         if what not in self._warned:
             self._warned.add(what)
             warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def _removed(path: Path) -> bool:
+    """Remove a file, and return whether it is gone. Somebody else's, which cannot be removed, stops nothing."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _prefix_of_name(model: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", tor
 _DTYPES[torch.int8] = "I8"  # rows of `levels`, and no other
 
 _PARTS = ("matrices", "inputs")  # of a state
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # the library that reads the header refuses them
 
 Layout = list[tuple[str, torch.dtype, tuple[int, ...]]]
 
@@ -102,7 +104,8 @@ def write_cache(
     assert len(token_ids) == cache.length, f"{len(token_ids)} tokens for {cache.length} rows"
     tokens = np.ascontiguousarray(token_ids, dtype="<i8")
     layout: Layout = [(_TOKENS, torch.int64, tokens.shape), *layout_of(cache)]
-    saved = SavedPrefix(model, token_ids, labels or {}, cache.windows, tuple(cache.freed))
+    shown = {name: _LONE_SURROGATE.sub("\ufffd", text) for name, text in (labels or {}).items()}
+    saved = SavedPrefix(model, token_ids, shown, cache.windows, tuple(cache.freed))
     if isinstance(cache.state, RecordedState):
         positions = tuple(each.position for each in cache.state.states)
         saved = replace(saved, states=positions, every=cache.state.every, rates=cache.state.shape.rates)

@@ -32,7 +32,7 @@ _UNINDEXED = 2048  # tokens that are searched without an index; one for as many 
 _FORMAT = b"rapid-answers-1\n"
 _RECORD = struct.Struct(">II")  # number of tokens, checksum
 _BYTES = 4  # of a token
-_PATIENCE_S = 10.0  # with a writer of another process
+_PATIENCE_S = 0.5  # with a writer of another process; the engine's other requests stand still meanwhile
 _NO_FILE = (0, 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,15 +62,19 @@ def stored_files(folder: Path, *, verify: bool = False) -> list[StoredFile]:
 
 
 def _stored(path: Path, verify: bool) -> StoredFile | None:
+    model = path.stem.split("-")[1] if path.stem.count("-") > 1 else ""
     try:
         status = path.stat()
-        age = max(0.0, time.time() - status.st_mtime)
-        try:
-            saved = read_cache(path, 0, 0)[0] if verify else read_prefix(path)
-        except CacheError as error:
-            model = path.stem.split("-")[1] if path.stem.count("-") > 1 else ""
-            return StoredFile(path, "", model, 0, status.st_size, age, str(error))
     except FileNotFoundError:  # another process has just removed it
         return None
+    except OSError as error:
+        return StoredFile(path, "", model, 0, 0, 0.0, f"{path} cannot be read: {error.strerror}")
+    age = max(0.0, time.time() - status.st_mtime)
+    if not stat.S_ISREG(status.st_mode):
+        return StoredFile(path, "", model, 0, 0, age, f"{path} is not a file")
+    try:
+        saved = read_cache(path, 0, 0)[0] if verify else read_prefix(path)
+    except CacheError as error:
+        return StoredFile(path, "", model, 0, status.st_size, age, str(error))
     model = saved.labels.get("model") or saved.model[:_NAME]
     return StoredFile(path, saved.labels.get("about", ""), model, len(saved.token_ids), status.st_size, age)

@@ -85,11 +85,18 @@ def remove_cached(
             or (older_than is not None and file.age_s > older_than * _DAY_S)
         }
         for path in chosen:
-            path.unlink(missing_ok=True)
+            _remove(path)
         if everything:
             for path in prefix_cache_dir.glob(f"{EMBEDDINGS}*"):
                 path.unlink(missing_ok=True)
         say(f"{len(chosen):,} removed, {sum(file.nbytes for file in chosen.values()) / 2**20:,.1f} MiB")
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be removed ({error.strerror}): remove it yourself") from error
 
 
 def _named(name: str, files: Sequence[StoredFile]) -> list[StoredFile]:

@@ -174,6 +174,8 @@ class _Session:
 
     def _say_if_read_again(self, completion: Completion) -> None:
         stats = completion.stats
+        if completion.finish_reason == "abstained":  # nobody has read anything
+            return
         if not self._told and self._tokens > _WORTH_TELLING and 2 * stats.cached_prompt_tokens < self._tokens:
             self._told = True
             say(

@@ -86,7 +86,7 @@ def stats_table(completion: Completion) -> Table:
 
 
 def _figures(finish_reason: str, usage: Usage, stats: DecodeStats) -> list[tuple[str, str]]:
-    rate = stats.acceptance_rate
+    rate, withheld = stats.acceptance_rate, finish_reason == "abstained"
     drafting = "nothing drafted" if rate is None else f"{rate:.0%} of {stats.drafted_tokens:,}"
     eta = stats.eta if isinstance(stats.eta, str) else f"{stats.eta:g}"
     law = {"target": "target", "lenient": "lenient (lossy)"}.get(stats.law, f"{stats.law} (eta {eta})")
@@ -98,8 +98,8 @@ def _figures(finish_reason: str, usage: Usage, stats: DecodeStats) -> list[tuple
         ("law", law),
         ("proposer", stats.proposer),
         ("context found by", stats.segmentation),
-        ("target read", _read(usage.prompt_tokens, stats.cached_prompt_tokens)),
-        ("drafter read", _read(usage.drafter_prompt_tokens, stats.cached_drafter_tokens)),
+        *([] if withheld else [("target read", _read(usage.prompt_tokens, stats.cached_prompt_tokens))]),
+        *([] if withheld else [("drafter read", _read(usage.drafter_prompt_tokens, stats.cached_drafter_tokens))]),
         *([("question's words in that", f"{covered:.0%}")] if (covered := stats.query_coverage) is not None else []),
         *([("documents answer it", f"{says:.0%}")] if (says := stats.answerable) is not None else []),
         ("output", f"{usage.completion_tokens:,} tokens, ended by {finish_reason}"),

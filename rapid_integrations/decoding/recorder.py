@@ -85,6 +85,15 @@ class Recorder:
         """Exclude time in which other requests were served from the phase that is being timed."""
         self._elsewhere_s += seconds
 
+    def idle(self, seconds: float) -> None:
+        """Exclude time in which nobody had asked for the first piece yet."""
+        self._started += seconds
+
+    def answered_at_once(self) -> None:
+        """Mark an answer that no model wrote: its text is there now."""
+        self.start_decoding()
+        self.first_token_s = self._last_token - self._started
+
     def start_decoding(self) -> None:
         """Mark the end of the prefill."""
         self._decode_started = self._last_token = self.now()

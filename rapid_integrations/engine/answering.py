@@ -210,6 +210,12 @@ class AnsweringEngine(ClosableEngine):
             report=on_progress or ignore_progress,
             chat_template_kwargs=self._arguments(chat_template_kwargs, apply_chat_template),
         )
+        if trace and (
+            not isinstance(trace_candidates, int) or isinstance(trace_candidates, bool) or trace_candidates < 1
+        ):
+            raise ConfigurationError(
+                f"trace_candidates={trace_candidates!r:.80}: give a number of tokens from 1 on", code="wrong_value"
+            )
         return self._answered(asked, trace_candidates if trace else None)
 
     async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:

@@ -60,7 +60,7 @@ class Job:
         self._rest: Wanted | None = None
         self._awaited: Future[Any] | None = None
         self.cancelled = False
-        self._submitted = time.perf_counter()
+        self._made = self._submitted = time.perf_counter()
         self.threads = 1
 
     def put(self, piece: CompletionChunk) -> None:
@@ -79,6 +79,7 @@ class Job:
     def submitted(self, threads: int) -> None:
         """Note the moment at which the request was submitted, and the processor threads that its passes may use."""
         self._submitted, self.threads = time.perf_counter(), threads
+        self._recorder.idle(self._submitted - self._made)
 
     def start(self) -> None:
         """Begin the computation, up to its first wish."""

@@ -205,10 +205,21 @@ class Preparing:
     def _render_chat(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, arguments: TemplateArguments
     ) -> str:
-        if any(message.get("tool_calls") for message in messages):
+        if (calls := next((at for at, each in enumerate(messages, 1) if each.get("tool_calls")), None)) is not None:
+            self._require_written_calls(calls)
             as_text = self.supports_tools(arguments) and self.call_format(arguments).arguments_as_text
             messages = with_arguments_as(messages, as_text)
         return self._vocabulary.render_chat(messages, tools, arguments=arguments)
+
+    def _require_written_calls(self, place: int) -> None:
+        """Refuse earlier calls of tools that the model would not see. `place` is the first such message's, from 1."""
+        if "tool_calls" not in str(self._vocabulary.tokenizer.chat_template):
+            raise PromptError(
+                f"message {place} calls tools, and the chat template of {self._model_name} writes no calls, so the "
+                "model would not see them. Write the call and its result as text, leave them out, or use a model that "
+                "was trained to call tools",
+                code="no_tool_calls",
+            )
 
     def _tools_of(self, asked: Asked) -> ToolRequest | None:
         return self._request_tools(
@@ -269,10 +280,14 @@ class Preparing:
                     new_tokens=new_tokens,
                     context_window=model.context_window,
                     estimated=True,
+                    outside=tokens * _outside(rendered) // characters,
                 )
             characters *= 2
         ids = self._vocabulary.encode_prompt(rendered)
-        _require_room(model, ids, new_tokens)
+        outside = None
+        if len(ids) >= model.context_window:
+            outside = max(0, len(ids) - sum(len(self._vocabulary.offsets(text)) for text in rendered.contexts))
+        _require_room(model, ids, new_tokens, outside)
         if not ids:
             raise PromptError("the prompt has no tokens: the tokenizer drops all of its text. Give another prompt")
         return ids
@@ -355,14 +370,23 @@ def _to_check(asked: StructuredOutput, unenforced: tuple[str, ...]) -> Any:
     return asked.json_schema if asked.checked and unenforced else None
 
 
-def _require_room(model: CausalLM, prompt_ids: list[int], new_tokens: int) -> None:
-    """Raise ContextOverflowError if the prompt and the longest answer exceed the model's context window."""
+def _outside(prompt: RenderedPrompt) -> int:
+    """Return how many characters of a prompt stand outside of its contexts."""
+    return len(prompt.text) - sum(end - start for start, end in prompt.context_spans)
+
+
+def _require_room(model: CausalLM, prompt_ids: list[int], new_tokens: int, outside: int | None = None) -> None:
+    """Raise ContextOverflowError if the prompt and the longest answer exceed the model's context window.
+
+    `outside` counts the tokens outside of the documents.
+    """
     if len(prompt_ids) + new_tokens > model.context_window:
         raise ContextOverflowError(
             model=model.name,
             prompt_tokens=len(prompt_ids),
             new_tokens=new_tokens,
             context_window=model.context_window,
+            outside=outside,
         )
 
 

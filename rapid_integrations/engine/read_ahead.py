@@ -8,7 +8,7 @@ questions of that form.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from os.path import commonprefix
 from typing import TypeAlias
@@ -25,7 +25,7 @@ from rapid_integrations.engine.life import EngineLife
 from rapid_integrations.engine.outbox import Ended, Event, Progress
 from rapid_integrations.engine.prepared_prompt import Beginning
 from rapid_integrations.engine.worker import Worker
-from rapid_integrations.errors import PromptError
+from rapid_integrations.errors import PromptError, shown
 from rapid_integrations.models.causal_lm import cache_bytes, rows_bytes
 from rapid_integrations.outputs import ReadAhead
 from rapid_integrations.progress import OnProgress
@@ -41,11 +41,28 @@ QUESTIONS = ("What is this about?", "7 is the number of which part?")
 
 
 def texts_and_names(documents: DocumentsLike) -> tuple[list[str], tuple[str, ...] | None]:
-    """Return the documents' texts, and their names if there are several and all of them have one."""
-    given = [documents] if isinstance(documents, (str, Document)) else list(documents)
+    """Return the documents' texts, and their names if there are several and all of them have one.
+
+    Raises:
+        PromptError: they are something else.
+    """
+    single = isinstance(documents, (str, Document))
+    if not single and (isinstance(documents, (bytes, Mapping)) or not isinstance(documents, Iterable)):
+        raise _no_documents(documents)
+    given: list[Document | str] = [documents] if isinstance(documents, (str, Document)) else list(documents)
+    if wrong := [each for each in given if not isinstance(each, (str, Document))]:
+        raise _no_documents(wrong[0])
     read = [each for each in given if isinstance(each, Document)]
     names = Documents(tuple(read)).names if len(read) == len(given) > 1 else None
     return [each if isinstance(each, str) else each.text for each in given], names
+
+
+def _no_documents(given: object) -> PromptError:
+    return PromptError(
+        f"documents are texts, or what rapid_integrations.documents has read, one or several, not {shown(given)}: read "
+        "a file with read_documents",
+        code="no_document",
+    )
 
 
 def prompts_about(documents: DocumentsLike, prompt: PromptOf | None) -> tuple[PromptLike, PromptLike]:
@@ -76,6 +93,11 @@ def _require_documents_first(texts: Sequence[str], first: PromptLike, second: Pr
 
 def _said(prompt: PromptLike) -> str:
     """Return the texts of a prompt, one after another; a chat template writes no more of what differs."""
+    if not isinstance(prompt, Iterable) and not isinstance(prompt, Prompt):
+        raise PromptError(
+            f"prompt=... returned {shown(prompt)}: it is given texts and a question, and returns a text, messages or a "
+            "Prompt"
+        )
     if isinstance(prompt, (str, Prompt)):
         return prompt if isinstance(prompt, str) else prompt.text
     contents = [content_of_message(message) for message in prompt if isinstance(message, Mapping)]

@@ -18,9 +18,9 @@ from rapid_integrations.decoding.recorder import Recorder
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.plan import Plan
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
-from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.errors import ConfigurationError, HostPartError, shown
 from rapid_integrations.models.causal_lm import CausalLM, cache_bytes
-from rapid_integrations.progress import OnProgress
+from rapid_integrations.progress import OnProgress, ignore_progress
 from rapid_integrations.prompt import NO_ARGUMENTS, PromptLike, TemplateArguments
 from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import ToolRequest
@@ -37,7 +37,8 @@ class Asked:
     """The arguments of `RapidEngine.stream`, with the engine's defaults filled in.
 
     Raises:
-        ConfigurationError: settings are of another class than they should be, such as a dict.
+        ConfigurationError: settings are of another class than they should be, such as a dict, `report` is no function,
+            or `compressor` has no `compress`.
     """
 
     prompt: PromptLike
@@ -53,7 +54,7 @@ class Asked:
     chat_template_kwargs: TemplateArguments = NO_ARGUMENTS
 
     def __post_init__(self) -> None:
-        """Refuse settings of another class: an attribute that they lack would be missed far from here."""
+        """Refuse arguments of another kind: what they lack would be missed far from here."""
         for name, settings in _SETTINGS.items():
             if not isinstance(given := getattr(self, name), settings):
                 raise ConfigurationError(
@@ -61,6 +62,34 @@ class Asked:
                     f"{settings.__name__}(...) with these settings",
                     code="wrong_value",
                 )
+        if not callable(self.report):
+            raise ConfigurationError(
+                f"on_progress takes a function of (stage, done, total), not {shown(self.report)}: leave it out to hear "
+                "of nothing",
+                code="wrong_value",
+            )
+        if self.report is not ignore_progress:
+            object.__setattr__(self, "report", _without_stops(self.report))
+        if not callable(getattr(self.compressor, "compress", None)):
+            raise ConfigurationError(
+                f"compressor takes an object with a method compress(contexts, query, config, on_progress), not "
+                f"{shown(self.compressor)}: leave it out to take the engine's",
+                code="wrong_value",
+            )
+
+
+def _without_stops(report: OnProgress) -> OnProgress:
+    """Return `report` with a `StopIteration` of its own as an error: in a stream, it would end an answer unseen."""
+
+    def told(stage: str, done: int, total: int) -> None:
+        try:
+            report(stage, done, total)
+        except (StopIteration, StopAsyncIteration) as error:
+            raise HostPartError(
+                f"on_progress raised {type(error).__name__}, which would look like the end of the answer: catch it"
+            ) from error
+
+    return told
 
 
 @dataclass(frozen=True)

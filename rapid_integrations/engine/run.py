@@ -193,7 +193,7 @@ class Run:
         request = self._request
         if request.held.constraint is not None or request.tools or not request.prompts.abstains(request.asked.sampling):
             return None
-        request.recorder.start_decoding()
+        request.recorder.answered_at_once()
         return CompletionChunk(
             text=request.asked.sampling.abstain_text,
             token_ids=(),
@@ -243,11 +243,12 @@ class Run:
         yield from reader.prefill(partial(self._report, stage))
 
     def _usage(self) -> Usage:
-        prompts = self._request.prompts
+        prompts, chosen = self._request.prompts, self._request.chosen
+        drafter_ids = prompts.drafter_ids if chosen is None else chosen.token_ids  # it sees more rows than it chose
         return Usage(
             prompt_tokens=len(prompts.target_ids),
             completion_tokens=self._request.recorder.tokens,
-            drafter_prompt_tokens=len(prompts.drafter_ids) if self._request.plan.uses_drafter else 0,
+            drafter_prompt_tokens=len(drafter_ids) if self._request.plan.uses_drafter else 0,
         )
 
     def _stats(self) -> DecodeStats:

@@ -80,6 +80,11 @@ class RunningEngine(AnsweringEngine):
         return self._worker.waiting
 
     @property
+    def held_up_requests(self) -> int:
+        """The number of waiting requests for whose caches there is no memory, or for those of one before them."""
+        return self._worker.held_up
+
+    @property
     def kv_bytes(self) -> int:
         """Bytes of all KV caches, of running requests and of finished ones. What several of them share counts once."""
         return distinct_bytes(self._prefixes.caches())

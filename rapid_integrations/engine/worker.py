@@ -50,6 +50,7 @@ class Worker(SharedResource):
         self._new: deque[Job] = deque()
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
+        self._held_up = 0
         self._awake = False
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -64,6 +65,11 @@ class Worker(SharedResource):
     def waiting(self) -> int:
         """The number of requests that have been submitted and have not begun."""
         return len(self._new) + len(self._waiting)
+
+    @property
+    def held_up(self) -> int:
+        """The number of requests that have not begun because there is no memory for them, or for one before them."""
+        return self._held_up
 
     def submit(self, job: Job) -> None:
         """Take a request. It ends with `EngineClosedError` if the worker has been closed."""
@@ -115,7 +121,7 @@ class Worker(SharedResource):
             self._closed = True
         for job in (*self._running, *self._waiting, *self._new):
             job.end(error)
-        self._running, self._waiting, self._new = [], deque(), deque()
+        self._running, self._waiting, self._new, self._held_up = [], deque(), deque(), 0
         _OPEN.discard(self)
         self._ended.set()
 
@@ -173,6 +179,7 @@ class Worker(SharedResource):
         self._tell_places()
 
     def _tell_places(self) -> None:
+        self._held_up = len(self._waiting)
         for place, job in enumerate(self._waiting, start=1):
             job.tell_place(place)
 

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.outputs import DecodeStats, Usage
 
+_FIRST = b'{"run": '
+
 Key: TypeAlias = tuple[str, str, str]
 """The key of a prediction: task, item and method."""
 
@@ -84,7 +86,7 @@ class PredictionFile:
         settings = json.loads(json.dumps(settings))
         path.parent.mkdir(parents=True, exist_ok=True)
         self.predictions: dict[Key, Prediction] = {}
-        if path.exists() and path.stat().st_size:
+        if _begun(path):
             found, predictions, whole = _read(path)
             if found != settings:
                 changed = sorted(k for k in {*found, *settings} if found.get(k) != settings.get(k))
@@ -108,6 +110,18 @@ class PredictionFile:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _begun(path: Path) -> bool:
+    """Whether a file has its first line. What a killed process has left of one is dropped."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        begin = file.read(len(_FIRST))
+        if b"\n" in begin + file.readline() or begin != _FIRST[: len(begin)]:
+            return True
+    os.truncate(path, 0)
+    return False
 
 
 def read_predictions(path: Path) -> tuple[dict[str, Any], list[Prediction]]:

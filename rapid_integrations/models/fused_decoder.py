@@ -339,6 +339,9 @@ class FusedDecoder(OperatorsPass, SharedResource):
         Raises:
             FloatingPointError: a logit is NaN.
         """
+        if len(rows) > 1 and sum(each.count for each in rows) > MAX_ROWS and not any(each.of_prompt for each in rows):
+            # A long draft, which target and drafter read: beyond `MAX_ROWS`, a row would not have the bits of a step.
+            return [logits for group in _few_together(rows) for logits in self.forward(group)]
         filled = all(each.cache.filled_layers == each.cache.layers for each in rows)
         few = sum(each.count for each in rows) <= MAX_ROWS and not any(each.of_prompt for each in rows)
         # The kernels compute nothing of the last layer for rows whose logits nobody wants.
@@ -389,6 +392,19 @@ class FusedDecoder(OperatorsPass, SharedResource):
         elif not tied:
             empty(module)
         return head
+
+
+def _few_together(rows: Sequence[Rows]) -> list[list[Rows]]:
+    """Return groups of readers, in their order, that want at most `MAX_ROWS` rows; one that wants more is alone."""
+    groups: list[list[Rows]] = []
+    held = 0
+    for each in rows:
+        if not groups or held + each.count > MAX_ROWS:
+            groups.append([])
+            held = 0
+        groups[-1].append(each)
+        held += each.count
+    return groups
 
 
 def _slots_of(layers: Sequence[TakenLayer]) -> list[int | None]:

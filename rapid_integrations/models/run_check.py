@@ -10,6 +10,7 @@ from typing import Any
 from rapid_integrations import packaged
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
 from rapid_integrations.models import loader
+from rapid_integrations.models.config_bounds import check_numbers
 from rapid_integrations.models.folder_kinds import (
     read_json,
     refuse_another_task,
@@ -48,6 +49,7 @@ def check(name: str | Path, revision: str | None = None) -> KindOfRun:
                 own = read_json(folder / "config.json")
                 refuse_another_task(str(name), own, folder)
                 refuse_unknown_family(str(name), own)
+                check_numbers(str(name), own)  # before ten million layers are built, though without their weights
             config = AutoConfig.from_pretrained(str(path if folder else name), revision=revision)
             described: Mapping[str, Any] = config.to_dict()
             if folder is not None:
@@ -56,9 +58,9 @@ def check(name: str | Path, revision: str | None = None) -> KindOfRun:
             _, model_class = class_for(str(name), config)
         except UnsupportedModelError as error:
             return KindOfRun("refused", "", str(error))
-    if model_class is None:
-        return KindOfRun("refused", config.model_type, "only code that comes with the model can run it")
-    kind = kind_of(config, model_class)
+        if model_class is None:
+            return KindOfRun("refused", config.model_type, "only code that comes with the model can run it")
+        kind = kind_of(config, model_class)
     return replace(kind, weights=_weights(str(name), described, kind.how == "kernels"))
 
 

@@ -29,7 +29,7 @@ def render(prompt: PromptLike, chat_template: ChatTemplate | None) -> RenderedPr
         if chat_template is None:
             return _render_raw(prompt)
         prompt = [{"role": "user", "content": prompt}]
-    if not isinstance(prompt, Iterable):
+    if not isinstance(prompt, Iterable) or isinstance(prompt, (Mapping, bytes)):
         raise PromptError(
             f"a prompt is a text, chat messages or a Prompt, not a {type(prompt).__name__}: give one of them"
         )
@@ -53,8 +53,8 @@ def _render_raw(prompt: str | Prompt) -> RenderedPrompt:
 def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> RenderedPrompt:
     contents: list[str | Prompt] = []
     for message in messages:
-        content = content_of_message(message) if isinstance(message, Mapping) else None
-        if content is None or "role" not in message:
+        content = content_of_message(message) if isinstance(message, Mapping) and "role" in message else None
+        if content is None or not isinstance(message["role"], str):
             raise PromptError(
                 f"a chat message needs a 'role' and a 'content' that is a string, a Prompt or a list of "
                 f"them; given: {message!r:.200}"

@@ -113,7 +113,7 @@ def _state(engine: RapidEngine, settings: ServerSettings) -> ServerState:
     store = _store(settings)
     limits = ReadLimits(file_bytes=settings.max_file_bytes)
     metrics = Metrics()
-    turns = Turns(settings.max_running, settings.max_waiting, lambda: engine.waiting_requests)
+    turns = Turns(settings.max_running, settings.max_waiting, lambda: engine.held_up_requests)
     metrics.watch("rapid_running_requests", "Requests that have a turn", lambda: turns.running)
     metrics.watch("rapid_waiting_requests", "Requests that wait", lambda: turns.waiting)
     metrics.watch("rapid_files", "Kept documents", lambda: len(store))

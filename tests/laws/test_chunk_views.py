@@ -39,6 +39,7 @@ def tokens(stream, cached=0):
     pieces = list(stream)
     stats = pieces[-1].stats
     assert stats.chunk_cache == "view" and stats.cached_drafter_tokens > 64 and stats.cached_prompt_tokens >= cached
+    assert stats.cached_drafter_tokens < pieces[-1].usage.drafter_prompt_tokens  # it reads the question itself
     return [token for piece in pieces for token in piece.token_ids]
 
 

@@ -9,11 +9,15 @@ import itertools
 import pytest
 import torch
 
-from rapid_integrations.config import SamplingParams, SpeculationConfig
+from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.proposal import Proposal
 from rapid_integrations.engine.engine import RapidEngine
+from rapid_integrations.kernels.cpu import native_library
+from rapid_integrations.models.loader import wrap
 from rapid_integrations.prompt import Prompt
 from tests.toys.budget import BUDGET, in_turn, pairs
+from tests.toys.decoders import model as decoder
+from tests.toys.embedder import HashEmbedder
 from tests.toys.greedy_answers import (
     DOCUMENTS,
     EOS_IDS,
@@ -512,3 +516,29 @@ def test_most_answers_are_long_and_differ():
     assert len(set(answers)) > 0.95 * len(answers)
     assert sum(map(len, answers)) > 0.6 * NEW * len(answers)
     assert any(len(answer) < NEW for answer in answers)  # some end by themselves
+
+
+@pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+def test_long_drafts_that_both_models_read_change_no_bit_of_p_hat(monkeypatch):
+    """Of 31 tokens, target and drafter read more rows in one pass than a step has."""
+    shape = {"hidden_size": 576, "intermediate_size": 1536}  # so wide that PyTorch's products would differ
+    loaded = wrap(decoder("qwen2", max_position_embeddings=4096, **shape), byte_tokenizer(), take_over=True)
+    settings = {"embedder": HashEmbedder(), "compression": CompressionConfig(chunk_tokens=64, min_tokens=64)}
+    with RapidEngine(loaded, **settings) as running:
+
+        def traced(proposer):
+            answer = running.generate(
+                Prompt.from_context(words(1, 120), "which words?"),
+                sampling=SamplingParams(max_new_tokens=40),
+                speculation=SpeculationConfig(law="augmented", proposer=proposer, draft_length=31),
+                trace=True,
+            )
+            assert answer.stats.law == "augmented" and answer.usage.drafter_prompt_tokens < answer.usage.prompt_tokens
+            tokens = [(each.token_id, each.p, each.q, each.p_hat) for each in answer.trace.tokens]
+            return tokens, max(each.drafted for each in answer.trace.rounds)
+
+        expected, drafted = traced("none")
+        assert len(expected) > 20 and drafted == 0
+        use_script(monkeypatch, lambda output, most, rng: [each[0] for each in expected[len(output) :]])
+        found, drafted = traced("scripted")
+    assert drafted > 16 and found == expected

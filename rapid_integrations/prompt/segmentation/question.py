@@ -12,7 +12,7 @@ from rapid_integrations.prompt.segmentation.instructions import (
     reads_as_instruction,
 )
 from rapid_integrations.prompt.segmentation.lexicon import INTERROGATIVE, SPEAKERS
-from rapid_integrations.prompt.segmentation.marks import CONTROL, Mark
+from rapid_integrations.prompt.segmentation.marks import CONTROL, Mark, inline_marks
 from rapid_integrations.prompt.segmentation.roles import role_of
 from rapid_integrations.prompt.segmentation.spans import MAX_QUERY_CHARACTERS
 
@@ -23,6 +23,7 @@ _SYMBOLS = re.compile(r"(?:\n[\W_]+|\s[|>-]+|[\"”]\.)$")
 _LONGEST_MANNER = 40  # characters of "Max 50 words." and the like, which bid nothing
 _NEAR = 200  # marks behind a question that its answer is looked for in
 _PARAGRAPH = re.compile(r"(?:\r?\n[ \t]*){2,}")
+_NEXT_CHOICE = re.compile(r"(?<!\w)[Bb][:：).]")
 _EDGES = " \t\r\n\"'`*_|“”„«»"
 _RULE = re.compile(r"^[ \t]*([-=_*~#+>])\1{1,}[ \t]*$", re.MULTILINE)
 _LABEL_END = re.compile("[:：]")
@@ -66,6 +67,8 @@ class Asked:
 
 def is_open(text: str, marks: Sequence[Mark], index: int, end: int) -> bool:
     """Whether no answer follows the question that `marks[index]` labels, before the next question or context."""
+    if marks[index].kind == "label" and _answered_on_its_line(text, marks[index].end, end):
+        return False
     for at in range(index + 1, min(len(marks), index + _NEAR)):
         mark = marks[at]
         if mark.start >= end or mark.role in ("question", "context"):
@@ -75,6 +78,20 @@ def is_open(text: str, marks: Sequence[Mark], index: int, end: int) -> bool:
             said = text[mark.end : min(following, end)].strip(_EDGES)
             return not said or bool(_GIVEN_ANSWER.search(mark.name))
     return True
+
+
+def _answered_on_its_line(text: str, start: int, end: int) -> bool:
+    """Whether an answer follows a question on its line, as in an example: "Q: Is it open on Sundays? A: No."."""
+    stop = text.find("\n", start, end)
+    stop = min(end if stop < 0 else stop, start + MAX_QUERY_CHARACTERS)
+    if not any(sign in text[start:stop] for sign in MARKS_OF_A_QUESTION):
+        return False
+    answer = next((mark for mark in inline_marks(text, start, stop) if mark.role == "answer"), None)
+    if answer is None or _GIVEN_ANSWER.search(answer.name):
+        return False
+    said = text[answer.end : stop]
+    chosen = answer.name == "a" and _NEXT_CHOICE.search(said)  # A: apples B: pears
+    return not chosen and any(character.isalnum() for character in said)
 
 
 def labelled_question(

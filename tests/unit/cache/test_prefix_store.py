@@ -61,6 +61,12 @@ def test_another_process_finds_the_document_read(store):
     assert [path.name for path in store.folder.iterdir()] == [files(store)[0].name]
 
 
+def test_labels_may_hold_halves_of_characters(store):
+    store.save(MODEL, np.array(DOCUMENT), holding(DOCUMENT), lambda: True, {"about": "\ud800 a \udfff"})
+    assert load(PrefixStore(store.folder), [*DOCUMENT, 1]) == DOCUMENT
+    assert read_cache(files(store)[0], 600)[0].labels == {"about": "\ufffd a \ufffd"}
+
+
 def test_a_file_is_read_only_where_it_pays(store, monkeypatch):
     save(store, DOCUMENT)
     monkeypatch.setattr(prefix_store, "read_cache", None)
@@ -189,6 +195,61 @@ def test_a_flipped_token_is_found_out_where_the_claimed_text_is_asked_for(store)
     assert load(PrefixStore(store.folder), [*DOCUMENT, 1]) is None  # another text: no reason to look closer
     with pytest.warns(RuntimeWarning, match="does not match its digest"):
         assert load(PrefixStore(store.folder), [DOCUMENT[0] ^ 1, *DOCUMENT[1:], 1]) is None
+
+
+def a_folder(path):
+    path.mkdir()
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_link_to_itself(path):
+    path.symlink_to(path.name)
+
+
+def a_link_to_nowhere(path):
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("make", [a_folder, a_pipe, a_link_to_itself, a_link_to_nowhere])
+def test_what_is_no_file_stops_nothing(store, make):
+    """Nothing waits for a pipe, and the other files are still read, written and removed."""
+    save(store, DOCUMENT)
+    (path,) = files(store)
+    odd = path.with_name(path.name.replace(path.stem[-4:], "0000"))
+    make(odd)
+    os.utime(path, (1, 1))
+    other = text(7, 600)
+    store.max_bytes = int(1.5 * path.stat().st_size)
+    assert load(PrefixStore(store.folder), [*DOCUMENT, 1]) == DOCUMENT
+    save(store, other)
+    assert load(PrefixStore(store.folder), [*other, 1]) == other
+    assert not path.exists() and os.path.lexists(odd)
+
+
+def test_a_file_that_cannot_be_removed_stops_nothing(store, monkeypatch):
+    documents = [text(seed, 600) for seed in range(3)]
+    for at, document in enumerate(documents[:2]):
+        save(store, document)
+        for path in files(store):
+            os.utime(path, (at + 1, at + 1)) if path.stat().st_mtime > 2 else None
+    kept = min(files(store), key=lambda path: path.stat().st_mtime)
+    unlink = Path.unlink
+
+    def refuse(path, **options):
+        if path == kept:
+            raise PermissionError(errno.EACCES, "it is somebody else's")
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    store.max_bytes = int(2.5 * kept.stat().st_size)
+    save(store, documents[2])
+    assert [load(store, [*each, 1]) is not None for each in documents] == [True, False, True]
+    store.max_bytes = int(1.5 * kept.stat().st_size)
+    save(store, text(8, 600))
+    assert kept.exists() and sum(path.stat().st_size for path in files(store)) <= store.max_bytes
 
 
 def test_files_that_are_not_ours_are_left_alone(store):

@@ -65,6 +65,21 @@ def test_a_token_has_the_same_bits_alone_and_in_company(kind, quantization):
 @pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral"])
+def test_rows_beyond_those_of_one_step_have_the_same_bits(kind, quantization):
+    """Target and drafter read a draft of up to 31 tokens together: each in rows of a step, both in more."""
+    shape = {**WIDE, "hidden_size": 576, "intermediate_size": 1536}  # so wide that PyTorch's products would differ
+    lm = HuggingFaceLM(model(kind, **shape), take_over=True, quantization=quantization)
+    texts = [(1100, 20, 20), (40, 32, 32), (3, 13, 13), (513, 17, 17), (40, 1, 1)]
+    for (logits, cache), (found, other) in zip(*alone_and_together(lm, texts), strict=True):
+        assert torch.equal(found, logits) and other.length == cache.length
+        for index in range(cache.layers):
+            assert all(map(torch.equal, other.layer(index), cache.layer(index)))
+
+
+@pytest.mark.in_turn(3)
+@pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
+@pytest.mark.parametrize("quantization", [None, "int8", "int4"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral"])
 def test_a_piece_of_a_prompt_has_the_same_bits_beside_pieces_of_others(kind, quantization):
     shape = {**WIDE, "hidden_size": 576, "intermediate_size": 1536}  # so wide that PyTorch's products would differ
     lm = HuggingFaceLM(model(kind, **shape), take_over=True, quantization=quantization)

@@ -150,6 +150,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path):
 
 
 def test_a_writer_that_does_not_end_costs_the_answer(index, monkeypatch):
+    assert module._PATIENCE_S < 1  # the engine's one thread waits, and with it every other answer
     monkeypatch.setattr(module, "_PATIENCE_S", 0.05)
     answers = opened(index)
     with FileLock(f"{answers.path}.lock"), pytest.warns(RuntimeWarning, match="was not added"):

@@ -74,6 +74,20 @@ def test_documents_are_removed_by_name_by_age_or_all(folder):
     assert not list(folder.iterdir())
 
 
+def test_what_is_no_file_is_listed_as_such(folder):
+    (folder / "v1-a-folder.safetensors").mkdir()
+    os.mkfifo(folder / "v1-a-pipe.safetensors")
+    (folder / "v1-a-loop.safetensors").symlink_to("v1-a-loop.safetensors")
+    for command in ("list", "verify"):
+        rows = [row for row in json.loads(cache(folder, command, "--json").stdout.splitlines()[0]) if row["error"]]
+        assert len(rows) == 3 and sum("is not a file" in row["error"] for row in rows) == 2
+    refused = cache(folder, "remove", "--damaged")
+    assert refused.exit_code == 1 and "v1-a-folder.safetensors cannot be removed" in refused.stderr
+    (folder / "v1-a-folder.safetensors").rmdir()
+    assert cache(folder, "remove", "--damaged").exit_code == 0
+    assert cache(folder, "verify").exit_code == 0
+
+
 def test_mistakes_are_taught(folder, tmp_path):
     for arguments, told in (
         (["remove"], "nothing was named to remove"),

@@ -115,6 +115,13 @@ def test_documents_that_no_cache_has_room_for(chat, monkeypatch):
     assert result.exit_code == 0 and result.stderr.count("the documents were read again") == 1
 
 
+def test_an_answer_that_was_withheld_has_read_nothing(chat):
+    result = chat("document.md", "--abstain-below", "1", text="where is Caesar's first horse?\n/stats\n")
+    assert result.exit_code == 0 and result.stdout == "The documents do not say.\n\n"
+    assert "read again" not in result.stderr and "target read" not in result.stderr
+    assert "ended by abstained" in result.stderr
+
+
 def test_turns_that_leave_are_said(chat):
     result = chat("document.md", text=f"{'filling ' * 180}\n" * 4)
     assert result.exit_code == 0, result.output

@@ -1,14 +1,19 @@
 """The front door on tiny models: requests, errors, streams, threads."""
 
+import asyncio
 import gc
+import pickle
 import threading
+import time
 from functools import partial
 
 import pytest
 
 from rapid_integrations import (
+    Completion,
     ConfigurationError,
     ContextOverflowError,
+    HostPartError,
     Prompt,
     PromptError,
     RapidEngine,
@@ -200,6 +205,85 @@ def test_over_the_context_window_both_numbers_and_the_way_out(shared):
         shared.generate(Prompt.from_context(words(1, 900), "which?"))
 
 
+def test_what_is_too_long_is_what_the_user_is_told_to_shorten(shared):
+    document, window = words(1, 60), shared.target.context_window
+    with pytest.raises(ContextOverflowError, match=r"are not its documents': shorten the question") as caught:
+        shared.stream(Prompt.from_context(document, words(2, 700)))
+    assert window < caught.value.outside == caught.value.prompt_tokens - len(document)  # a byte is a token
+    assert pickle.loads(pickle.dumps(caught.value)).outside == caught.value.outside
+    with pytest.raises(ContextOverflowError, match="Shorten the prompt by at least"):
+        shared.stream(Prompt.without_context(words(1, 900)))
+    with pytest.raises(ContextOverflowError, match="not its documents'.*all in all by about"):
+        shared.stream(Prompt.from_context(document, words(2, 200_000)))
+    with pytest.raises(ContextOverflowError, match="Shorten the document by about"):
+        shared.stream(Prompt.from_context(words(2, 200_000), "which?"))
+
+
+def test_time_in_which_nobody_asks_for_the_first_piece_is_nobodys(shared):
+    begin = time.perf_counter()
+    stream = shared.stream(PROMPT)
+    prepared = time.perf_counter() - begin
+    time.sleep(0.3)
+    begin = time.perf_counter()
+    *_, last = stream
+    stats = last.stats
+    assert stats.compress_s < stats.time_to_first_token_s <= prepared + time.perf_counter() - begin
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"trace": True, "trace_candidates": 0},
+        {"trace": True, "trace_candidates": -1},
+        {"trace": True, "trace_candidates": "3"},
+        {"on_progress": True},
+        {"compressor": 5},
+    ],
+    ids=str,
+)
+def test_what_would_fail_in_the_middle_of_an_answer_is_refused_before_it(shared, wrong):
+    with pytest.raises(ConfigurationError, match=[*wrong][-1], check=coded("configuration.wrong_value")):
+        shared.stream(PROMPT, **wrong)
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+@pytest.mark.parametrize("at", ["embed", "prefill target"])
+def test_an_iterator_that_ends_in_a_callback_ends_no_answer(kind, at):
+    def stop(stage, done, total):
+        if stage == at:
+            raise kind
+
+    with engine() as fresh:
+        with pytest.raises(HostPartError, match=kind.__name__) as caught:
+            fresh.generate(PROMPT, on_progress=stop)
+        assert isinstance(caught.value.__cause__, kind)
+        with pytest.raises(HostPartError):
+            asyncio.run(fresh.agenerate(PROMPT, on_progress=stop))
+        assert fresh.generate(PROMPT).token_ids
+
+
+def test_an_answer_that_was_closed_from_within_is_no_whole_one(shared):
+    streams = []
+    streams.append(shared.stream("the dog", on_progress=lambda *_: streams[0].close()))
+    with pytest.raises(ValueError, match="has not ended"):
+        Completion.join(list(streams[0]))
+
+
+def test_earlier_calls_of_tools_that_the_template_does_not_write_are_refused(shared):
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    history = [
+        {"role": "user", "content": "weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "sunny"},
+    ]
+    for content in (None, "", "I look."):
+        history[1]["content"] = content
+        with pytest.raises(PromptError, match="message 2 calls tools", check=coded("prompt.no_tool_calls")):
+            shared.stream(history)
+    del history[1]["tool_calls"]
+    assert shared.generate(history).token_ids
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -370,6 +454,7 @@ def test_an_answer_is_withheld_before_any_model_runs(shared, monkeypatch, law, p
         (piece,) = shared.stream(PROMPT, sampling=SILENT, speculation=speculation)
     assert (piece.text, piece.token_ids, piece.finish_reason, piece.sources) == ("Not in here.", (), "abstained", ())
     assert 0.0 <= piece.stats.answerable < 1.0 and piece.usage.completion_tokens == 0
+    assert piece.stats.time_to_first_token_s >= piece.stats.compress_s > 0 == piece.stats.decode_s
     assert shared.generate(PROMPT, sampling=SHORT, speculation=speculation).finish_reason != "abstained"
 
 

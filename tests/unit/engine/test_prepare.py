@@ -160,7 +160,13 @@ def test_settings_of_another_class_are_refused(name, given, wanted):
         asked.generate("words", **{name: given})
 
 
-@pytest.mark.parametrize("prompt", [None, 5, Path("report.md")])
+@pytest.mark.parametrize("prompt", [None, 5, Path("report.md"), {"role": "user", "content": "hello"}, b"hello"])
 def test_what_is_no_prompt_is_refused(prompt):
     with engine() as asked, pytest.raises(PromptError, match="a prompt is a text, chat messages or a Prompt"):
         asked.generate(prompt)
+
+
+@pytest.mark.parametrize("role", [None, 5])
+def test_a_role_that_is_no_text_is_refused(role):
+    with engine() as asked, pytest.raises(PromptError, match="needs a 'role'"):
+        asked.generate([{"role": role, "content": "hello"}])

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,17 @@ def test_a_question_before_a_document_that_is_not_marked_is_refused(form):
             shared.read(DOCUMENT, prompt=form)
         behind = shared.read(DOCUMENT, prompt=lambda texts, question: f"{texts[0]}\n\n{question}")
         assert behind.tokens > len(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    "given", [None, 5, b"text", {"a": "text"}, ["text", None], ["text", Path("report.md")]], ids=str
+)
+def test_what_is_no_document_is_refused(given):
+    with engine() as shared:
+        with pytest.raises(PromptError, match="documents are texts", check=coded("prompt.no_document")):
+            shared.read(given)
+        with pytest.raises(PromptError, match="prompt=... returned None"):
+            shared.read(DOCUMENT, prompt=lambda texts, question: None)
 
 
 def test_what_cannot_be_read_ahead_is_refused():

@@ -198,6 +198,31 @@ def test_requests_begin_in_order_as_there_is_room(worker):
     until(lambda: (worker.running, worker.waiting) == (0, 0))
 
 
+def test_who_begins_with_the_next_pass_is_not_held_up(worker):
+    lm = WatchedLM()
+    running, next_one = (ToyJob(worker, lm, steps(2), 5) for _ in range(2))
+    lm.hold()
+    worker.submit(running)
+    lm.wait_inside()
+    worker.submit(next_one)
+    assert (worker.waiting, worker.held_up) == (1, 0)
+    lm.gate.set()
+    assert all(job.drain()[0] == job.expected() for job in (running, next_one))
+
+
+def test_who_has_no_memory_is_held_up_with_those_behind(worker):
+    lm = WatchedLM()
+    first, large, small = (ToyJob(worker, lm, steps(ROOM + 1), size) for size in (5, 10, 1))
+    worker.submit(first)
+    until(lambda: first.outbox.full)
+    for job in (large, small):
+        worker.submit(job)
+    until(lambda: worker.held_up == 2)
+    large.cancel()
+    until(lambda: worker.held_up == 0)
+    assert all(job.drain()[0] == job.expected() for job in (first, small))
+
+
 def test_waiting_is_told_as_progress_up_to_its_end(worker):
     lm = WatchedLM()
     jobs = [ToyJob(worker, lm, steps(2), 10) for _ in range(3)]

@@ -35,6 +35,14 @@ def test_a_line_that_was_cut_off_is_made_anew(tmp_path):
     assert [p.item for p in read_predictions(path)[1]] == ["0", "1"]
 
 
+@pytest.mark.parametrize("left", ["", "{", '{"run": ', '{"run": {"target": "m", "se'])
+def test_a_first_line_that_was_cut_off_is_made_anew(tmp_path, left):
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(left)
+    PredictionFile(path, SETTINGS).add(prediction(item="0"))
+    assert [p.item for p in read_predictions(path)[1]] == ["0"]
+
+
 def test_other_settings_are_refused(tmp_path):
     path = tmp_path / "predictions.jsonl"
     PredictionFile(path, SETTINGS)
@@ -42,7 +50,7 @@ def test_other_settings_are_refused(tmp_path):
         PredictionFile(path, {**SETTINGS, "seed": 1})
 
 
-@pytest.mark.parametrize("text", ["some notes\n", "[1]\n", json.dumps({"run": {}}) + '\n{"task": "t"}\n'])
+@pytest.mark.parametrize("text", ["some notes\n", "some notes", "[1]\n", json.dumps({"run": {}}) + '\n{"task": "t"}\n'])
 def test_something_else_is_no_prediction_file(tmp_path, text):
     path = tmp_path / "notes.txt"
     path.write_text(text)

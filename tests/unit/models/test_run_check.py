@@ -42,3 +42,22 @@ def test_the_answer_in_words(tmp_path):
     assert result.exit_code == 0 and result.stdout == "kernels: Qwen3ForCausalLM\n"
     result = CliRunner().invoke(app, ["models", "check", str(tmp_path / "nothing")])
     assert result.exit_code == 1 and "nothing" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"num_hidden_layers": -2}, "num_hidden_layers = -2"),
+        ({"num_hidden_layers": 10_000_000}, "num_hidden_layers = 10000000"),
+        ({"num_attention_heads": 0}, "num_attention_heads = 0"),
+        ({"vocab_size": 10**12}, "vocab_size = 1000000000000"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps = nan"),
+        ({"rope_scaling": {"type": "nonsense"}}, "could not be loaded"),
+    ],
+)
+def test_what_a_load_would_refuse_is_refused(tmp_path, wrong, said):
+    CONFIG_MAPPING["llama"]().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    result = CliRunner().invoke(app, ["models", "check", str(tmp_path)])
+    assert result.exit_code == 1 and f"error: ModelLoadError: {tmp_path}" in result.stderr and said in result.stderr

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,7 +24,9 @@ from rapid_integrations.proposers.heads.training.learning import Batch, acceptan
 from rapid_integrations.proposers.heads.training.network import HeadNetwork, HeadShape
 
 STATE = "training.json"
+MODEL = "model.safetensors"
 _WORK = "training"  # the folder of what a finished head does not need
+T = TypeVar("T")
 _TOGETHER = 16  # answers that are written in one pass
 
 
@@ -66,6 +69,7 @@ class TrainingState:
         epoch: epochs that are done.
         losses: mean loss of each epoch.
         acceptances: of each epoch, of each step; see `acceptance`.
+        texts: a digest of the texts; "" in a folder of an earlier version.
     """
 
     target: str
@@ -74,6 +78,7 @@ class TrainingState:
     epoch: int = 0
     losses: list[float] = field(default_factory=list)
     acceptances: list[list[float]] = field(default_factory=list)
+    texts: str = ""
 
     def save(self, folder: Path) -> None:
         """Write it, whole or not at all."""
@@ -105,7 +110,8 @@ def train_head(
         on_epoch: told of each epoch's loss and acceptance.
 
     Raises:
-        ConfigurationError: the target gives no states, there is too little text, or the folder is of another training.
+        ConfigurationError: the target gives no states, there is too little text, or the folder is of another training
+            or is damaged.
     """
     settings = settings or TrainingSettings()
     lm = target.lm
@@ -113,12 +119,19 @@ def train_head(
         raise ConfigurationError(f"{lm.name} gives no hidden states: a head is trained for a model of this process")
     levels = default_levels(lm.num_layers)
     levels = levels if min(levels) >= 0 else (0, lm.num_layers // 2, lm.num_layers - 1)
-    state = _opened(folder, lm.name, settings)
+    state = _opened(folder, lm.name, settings, _digest(texts))
+    if state.epoch >= settings.epochs and (folder / MODEL).exists():
+        return state
     work = folder / _WORK
     work.mkdir(exist_ok=True)
     _write_examples(target, texts, work, settings, levels, state, folder, on_progress)
     shards = sorted(work.glob("examples-*.safetensors"))
-    examples = [each for shard in shards for each in load(shard)]
+    examples = [each for shard in shards for each in _read_of(folder, shard, load)]
+    if len(examples) != state.written:
+        raise ConfigurationError(
+            f"{folder} holds {len(examples)} of {state.written} examples, so a part of {work} is gone: remove the "
+            "folder, or name another one"
+        )
     held = max(1, round(settings.held_out * len(examples)))
     if len(examples) <= held:
         raise ConfigurationError(
@@ -127,7 +140,9 @@ def train_head(
     vocab_size = min(lm.vocab_size, target.vocabulary.highest_token_id + 1)
     tokens = _most_frequent(examples, settings.draft_vocab_size, vocab_size)
     learning = _Learning(lm, examples[held:], examples[:held], tokens, vocab_size, levels, settings)
-    learning.resume(work, state)
+    learning.resume(folder, work, state)
+    if state.epoch and not (folder / MODEL).exists():
+        learning.export(folder)
     while state.epoch < settings.epochs:
         state.losses.append(learning.epoch(state.epoch, on_progress))
         state.acceptances.append(learning.measured())
@@ -139,8 +154,29 @@ def train_head(
     return state
 
 
-def _opened(folder: Path, target: str, settings: TrainingSettings) -> TrainingState:
-    fresh = TrainingState(target, asdict(settings))
+def _digest(texts: Sequence[str]) -> str:
+    """Return what tells texts from others."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    return digest.hexdigest()
+
+
+def _read_of(folder: Path, path: Path, read: Callable[[Path], T]) -> T:
+    """Read a file of an interrupted training."""
+    from safetensors import SafetensorError
+
+    try:
+        return read(path)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ConfigurationError(
+            f"{path} is damaged or gone ({error}), so the training in {folder} cannot go on: remove the folder, or "
+            "name another one"
+        ) from error
+
+
+def _opened(folder: Path, target: str, settings: TrainingSettings, texts: str) -> TrainingState:
+    fresh = TrainingState(target, asdict(settings), texts=texts)
     if (folder / STATE).exists():
         try:
             found = TrainingState(**json.loads((folder / STATE).read_text()))
@@ -152,6 +188,10 @@ def _opened(folder: Path, target: str, settings: TrainingSettings) -> TrainingSt
             raise ConfigurationError(
                 f"{folder} holds a training of {found.target!r} with other settings: name another folder, or give the "
                 f"settings that it began with: {found.settings}"
+            )
+        if found.texts and found.texts != texts:
+            raise ConfigurationError(
+                f"{folder} holds a training on other texts: name another folder, or give the texts that it began with"
             )
         return found
     if folder.exists() and any(folder.iterdir()):
@@ -277,14 +317,17 @@ class _Learning:
         for old in sorted(work.glob("checkpoint-*.safetensors"))[:-2]:  # the state may not be written yet
             old.unlink()
 
-    def resume(self, work: Path, state: TrainingState) -> None:
+    def resume(self, folder: Path, work: Path, state: TrainingState) -> None:
         """Take over the weights and moments of the last whole epoch, if there is one."""
         if not state.epoch:
             return
+        self._done = state.epoch * self._steps
+        _read_of(folder, work / f"checkpoint-{self._done:06d}.safetensors", self._take_over)
+
+    def _take_over(self, path: Path) -> None:
         from safetensors.torch import load_file
 
-        self._done = state.epoch * self._steps
-        tensors = load_file(work / f"checkpoint-{self._done:06d}.safetensors")
+        tensors = load_file(path)
         self._network.load(tensors)
         for index, parameter in enumerate(self._network.parameters()):
             self._optimizer.state[parameter] = {
@@ -314,7 +357,7 @@ class _Learning:
         (folder / "config.json").write_text(json.dumps(config, indent=1))
         whole = folder / "model.part"
         save_file(tensors, whole)
-        whole.replace(folder / "model.safetensors")
+        whole.replace(folder / MODEL)
 
 
 def _last_states(lm: Any, token_ids: Tensor) -> Tensor:

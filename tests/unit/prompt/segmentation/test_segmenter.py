@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from rapid_integrations.prompt.segmentation import segment
+from rapid_integrations.prompt.segmentation.marks import find_marks
+from rapid_integrations.prompt.segmentation.question import labelled_question
 from tests.unit.prompt.segmentation.documents import KINDS, document
 from tests.unit.prompt.segmentation.generator import case, fill
 from tests.unit.prompt.segmentation.held_out import HELD_OUT, SECOND
@@ -104,6 +106,34 @@ def test_two_blocks_of_context_and_instructions_keep_their_order():
         ASKED,
     )
     assert made.verdict() == "right"
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "Answer from the context.\nQ: What is the capital of France? A: Paris.\nContext:\n{context}\n\nQ: {question} A:",
+        "Question: What is 2+2? Answer: 4\n\nContext:\n{context}\n\nQuestion: {question} Answer:",
+        "Frage: Was ist 2+2? Antwort: 4\n\nKontext:\n{context}\n\nFrage: {question} Antwort:",
+        "Q: Open on Sundays? A: No.\nQ: What is a ticket? A: 5 euros.\n\nContext:\n{context}\n\n{question}",
+    ],
+)
+def test_an_example_that_is_answered_on_its_line_is_not_the_question(layout):
+    for kind in ("prose", "German"):
+        assert fill("", layout, document(kind, 11).strip(), ASKED).verdict() == "right"
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("Question: Which of them is red? A: apples B: bananas\nAnswer:", True),
+        ("Question: Which of them is red? A:", True),
+        ("Question: Which of them is red? A: The apples.", False),
+        ("Question: Which of them is red? Existing answer: The apples.", True),
+    ],
+)
+def test_choices_and_cues_behind_a_question_are_not_its_answer(text, asked):
+    found = labelled_question(text, find_marks(text), 0, len(text), ("question",))
+    assert (found is not None) == asked and (found is None or "Which of them is red?" in found.query)
 
 
 def test_short_prompts_are_read_whole():

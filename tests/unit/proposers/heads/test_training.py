@@ -88,6 +88,55 @@ def test_it_learns_and_goes_on_where_it_was_interrupted(tmp_path, target):
     assert head.kind == "eagle3" and len(head.vocabulary) == 64
 
 
+def test_other_texts_are_another_training(tmp_path, target):
+    train_head(target, TEXTS, tmp_path, SETTINGS)
+    with pytest.raises(ConfigurationError, match="on other texts"):
+        train_head(target, [words(2, 150)], tmp_path, SETTINGS)
+    state = json.loads((tmp_path / "training.json").read_text())
+    del state["texts"]  # as an earlier version wrote it
+    (tmp_path / "training.json").write_text(json.dumps(state))
+    assert train_head(target, TEXTS, tmp_path, SETTINGS).epoch == 3
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """Return the folder of a training that was stopped after its first epoch."""
+    folder = tmp_path_factory.mktemp("stopped") / "head"
+
+    def stop(state):
+        raise KeyboardInterrupt
+
+    loaded = loader.wrap(tiny_model("llama", 0), byte_tokenizer(), name="tiny")
+    with pytest.raises(KeyboardInterrupt):
+        train_head(loaded, TEXTS, folder, SETTINGS, on_epoch=stop)
+    loaded.lm.close()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage", "said"),
+    [
+        ("checkpoint-*", lambda path: path.unlink(), "cannot go on"),
+        ("checkpoint-*", lambda path: path.write_bytes(path.read_bytes()[:-9]), "cannot go on"),
+        ("examples-*", lambda path: path.unlink(), "0 of 4 examples"),
+        ("examples-*", lambda path: path.write_bytes(b""), "cannot go on"),
+    ],
+)
+def test_a_training_of_which_something_is_damaged_or_gone_says_so(tmp_path, target, stopped, pattern, damage, said):
+    folder = shutil.copytree(stopped, tmp_path / "head")
+    damage(next((folder / "training").glob(pattern)))
+    with pytest.raises(ConfigurationError, match=said):
+        train_head(target, TEXTS, folder, SETTINGS)
+
+
+def test_a_head_that_was_removed_is_written_again(tmp_path, target):
+    train_head(target, TEXTS, tmp_path, SETTINGS)
+    written = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").unlink()
+    train_head(target, TEXTS, tmp_path, SETTINGS)
+    assert (tmp_path / "model.safetensors").read_bytes() == written
+
+
 def test_another_training_s_folder_is_refused(tmp_path, target):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note.txt").write_text("x")
