@@ -216,14 +216,16 @@ values. It is kept every 512 to 4,096 tokens of a prompt, where other prompts wi
 ## GGUF files
 
 Files of these architectures (`general.architecture`) are [computed in their own blocks](tuning.md#gguf-files) on the
-kernels. Other ones are dequantised where transformers reads them (StableLM, Falcon, Nemotron, GPT-2, Mamba and a few
-more), and refused with a list where it does not: among them Llama 4, dots.llm1, Kimi-Linear, Hunyuan with experts,
-K-EXAONE, Phi-MoE, Ministral 3 and Jamba.
+kernels. Other ones are dequantised where transformers reads them (Falcon, GPT-2, BLOOM, Mamba and a few more), and
+refused with a list where it does not: among them Apertus (another activation), Phi-MoE (a router of its own), MiMo-V2
+and Mistral 4, Jamba and PLaMo, and those that transformers has no model of (Grok, BailingMoE, Step 3.5, GroveMoE).
 
 {files}
 
-- Files of models that also see pictures (`qwen2vl`, `qwen3vl`, `qwen3vlmoe`, Gemma 3, 3n and 4) hold the language
-  model, which is what is read. Their second file ("mmproj") is refused.
+- Files of models that also see pictures (`qwen2vl`, `qwen3vl`, `qwen3vlmoe`, `mistral3`, `llama4`, Gemma 3, 3n and 4)
+  hold the language model, which is what is read. Their second file ("mmproj") is refused.
+- What files leave out is what llama.cpp takes for granted: of Llama 4 the length of chunks and which layers are not
+  rotated, of MiniCPM3 the factors on embeddings, of Trinity (`afmoe`) that every fourth layer sees all keys.
 - Layers that predict further tokens ("nextn") are a [draft head](heads.md#layouts) of the file's own: GLM-4.5's files
   have them. Most files of DeepSeek V3, Nemotron 3 and Qwen3-Next are without theirs.
 
@@ -289,6 +291,9 @@ FORMATS: dict[str, dict[str, Any]] = {
 PUBLISHED: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("arcee", "glm4_moe", "hunyuan_v1_dense", "ministral"), {"head_dim": 128}),
     "bamba": {"attn_layer_indices": [9, 18, 27]},
+    "nemotron": {"hidden_size": 3072, "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128},
+    "dots1": {"n_shared_experts": 2, "n_routed_experts": 128, "num_experts_per_tok": 6},
+    "hunyuan_v1_moe": {"num_experts": 64, "moe_topk": 8, "intermediate_size": 3072, "head_dim": 128},
     "deepseek_v2": {"moe_intermediate_size": 1408},
     "falcon_h1": {"hidden_size": 1024, "num_attention_heads": 16, "mamba_d_ssm": 1536, "mamba_n_heads": 24},
     "granitemoehybrid": {"layer_types": ["linear_attention"] * 5 + ["full_attention"] + ["linear_attention"] * 26},
@@ -365,6 +370,7 @@ def _files() -> str:
         for name, architecture in table.items():
             found.setdefault(name, set()).add(f"`{architecture.class_name}`")
     found["deepseek2"].add("`DeepseekV2ForCausalLM`")  # of which scores are a softmax
+    found["mistral3"].add("`MistralForCausalLM`")  # whose queries do not grow
     rows = [(f"`{name}`", ", ".join(sorted(each))) for name, each in sorted(found.items())]
     return _table(("architecture", "classes"), rows)
 

@@ -351,7 +351,7 @@ class TakenLayer:
             kv_heads=attention.kv_heads,
             head_dim=attention.head_dim,
             keys_of=attention.keys_of,
-            growth=None if growth is None else (growth.every, growth.scale),
+            growth=None if growth is None else (growth.every, growth.scale, growth.ahead),
             output_gates=attention.gated,
             attention_factor=attention.factor,
         )
@@ -388,7 +388,7 @@ def grown(qk: Tensor, heads: int, growth: Growth, rows: Rows) -> Tensor:
     """Return queries and keys of a reader's rows, (T, H + H_kv, D), of which the queries have grown."""
     depths = range(rows.count) if rows.parents is None else rows.depths
     positions = rows.cache.position + torch.as_tensor(depths, device=qk.device)
-    factors = 1 + growth.scale * torch.log1p(torch.floor((positions.float() + 1) / growth.every))
+    factors = 1 + growth.scale * torch.log1p(torch.floor((positions.float() + growth.ahead) / growth.every))
     return torch.cat([(qk[:, :heads] * factors[:, None, None]).to(qk.dtype), qk[:, heads:]], dim=1)
 
 

@@ -95,10 +95,11 @@ class Latent:
 
 @dataclass(frozen=True)
 class Growth:
-    """Factors on queries that grow with their position: 1 + scale * log(1 + floor((position + 1) / every))."""
+    """Factors on queries that grow with their position: 1 + scale * log(1 + floor((position + ahead) / every))."""
 
     every: int
     scale: float
+    ahead: int = 1
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from rapid_integrations.models.families import describe
 from rapid_integrations.models.rows_when_read import TableWhenRead
 
 _OF_ROWS = frozenset({"layer_scalar"})  # buffers in the dtype of the rows that they multiply: Gemma 4's
-TABLES = frozenset({"model.embed_tokens.weight", "model.embeddings.weight"})
+TABLES = frozenset({"model.embed_tokens.weight", "model.embeddings.weight", "gpt_neox.embed_in.weight"})
 """Names of the table of tokens."""
 
 
@@ -58,9 +58,10 @@ def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
         with torch.device("meta"):
             model = model_class._from_config(own, dtype=dtype)
         base = model.base_model
-        for name in ("rotary_emb", "pos_emb"):  # on no device they have computed nothing
-            if (rotary := getattr(base, name, None)) is not None:
-                setattr(base, name, type(rotary)(config=own))
+        for owner in (base, getattr(base, "model", None)):  # Llama 4 has no base model but its own class
+            for name in ("rotary_emb", "pos_emb"):  # on no device they have computed nothing
+                if (rotary := getattr(owner, name, None)) is not None:
+                    setattr(owner, name, type(rotary)(config=own))
     except Exception as error:  # its classes check their numbers, with errors of several kinds
         raise ValueError(f"transformers does not take the configuration: {error}") from error
     for module in model.modules():

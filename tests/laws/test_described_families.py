@@ -45,6 +45,7 @@ OTHERS = (
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
     *("stablelm", "starcoder2", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "minimax_m2", "phi"),
     *("gemma4_text", "lfm2_moe", "llama4_text", "qwen3_5_moe_text", "vaultgemma"),
+    *("afmoe", "dots1", "hunyuan_v1_moe", "jais2", "ministral3", "nemotron"),
 )
 YARN = {
     **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64},
@@ -52,6 +53,14 @@ YARN = {
 }
 # Settings that the small defaults say nothing of.
 SETTINGS = {
+    "afmoe": {"num_hidden_layers": 5, "mup_enabled": True, "route_scale": 1.5},
+    "dots1": {"n_group": 2, "topk_group": 1, "routed_scaling_factor": 1.5, "max_window_layers": 1},
+    "ministral3": {
+        "rope_parameters": {
+            **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16},
+            **{"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5},
+        },
+    },
     "cohere": {"use_qk_norm": True},
     "deepseek_v2": {
         **{"num_experts": 8, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2},

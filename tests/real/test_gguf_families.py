@@ -11,19 +11,27 @@ from gguf import GGMLQuantizationType as Kind
 
 from tests.toys import gguf_gemma3n, gguf_gemma4, gguf_hybrids, gguf_latent, gguf_mixers
 from tests.toys.every_family import tiny
-from tests.toys.gguf_experts import IDS, MERGES, SIZES, TOKENIZER, write_experts
+from tests.toys.gguf_experts import IDS, MERGES, OF_A_FAMILY, SIZES, TOKENIZER, write_experts
 from tests.toys.gguf_families import ARCHITECTURES, LONG_PHI, OF_PICTURES, made, write_family
 from tests.toys.gguf_file import named
 
 pytestmark = pytest.mark.slow
 LENGTHS = (5, 18, 40, 80)  # windows are 20
-NO_WINDOW = {"sliding_window": None}  # llama.cpp ignores the one that Phi-3's files say
+NO_WINDOW = {"sliding_window": None}
 MOST = 100  # tokens whose probabilities are compared
 ALLOWED = 0.15  # of a logarithm: llama.cpp rounds keys and values to float16
 ROUGH = 0.3  # LFM2 multiplies numbers with each other that come from inputs with eight bits
 NEAR = 0.03  # llama.cpp rounds inputs of Gemma 4's activations, too; vectors in another order are off by 0.06 and more
 CLOSE = 0.01  # few layers attend, and a wrong order of some vectors changes little
 
+# What llama.cpp computes of a family: it ignores the window of Phi-3's files, and norms of Command R's heads unless it
+# has 64 layers.
+OF_LLAMA_CPP = {"phi3": NO_WINDOW, "cohere": {"use_qk_norm": False}}
+# dots.llm1's heads share no keys there. With four layers no token is so near two experts that rounding decides.
+OF_LLAMA_CPP_EXPERTS = {
+    "dots1": {"num_key_value_heads": 4},
+    "exaone_moe": {"num_hidden_layers": 4, "layer_types": None},
+}
 WINDOWED = ["sliding_attention"] * 3 + ["full_attention"]  # of EXAONE 4; llama.cpp has them for 64 layers only
 SIXTY_FOUR = {"num_hidden_layers": 64, "hidden_size": 64, "intermediate_size": 64, "head_dim": 16}
 
@@ -64,7 +72,8 @@ def probabilities(server, ids):
 @pytest.mark.parametrize(
     ("family", "sizes", "lengths"),
     [
-        *((family, NO_WINDOW if family == "phi3" else {}, LENGTHS) for family in (*ARCHITECTURES, *OF_PICTURES)),
+        *((family, OF_LLAMA_CPP.get(family, {}), LENGTHS) for family in (*ARCHITECTURES, *OF_PICTURES)),
+        ("cohere", SIXTY_FOUR, LENGTHS),
         ("exaone4", SIXTY_FOUR | {"sliding_window": 20, "layer_types": WINDOWED * 16}, LENGTHS),
         ("phi3", NO_WINDOW | LONG_PHI, (70, 80)),  # the server's capacity is beyond the original length
     ],
@@ -208,10 +217,14 @@ def test_llama_cpp_computes_the_same_of_granite_with_experts(tmp_path, served, f
     compare(served(path), model, LENGTHS, CLOSE)
 
 
-@pytest.mark.parametrize("family", ["ernie4_5_moe", "minimax_m2"])
+@pytest.mark.parametrize(
+    "family",
+    ["ernie4_5_moe", "minimax_m2", "llama4_text", "dots1", "exaone_moe", "hunyuan_v1_moe", "afmoe"],
+)
 def test_llama_cpp_computes_the_same_of_experts_that_corrected_scores_choose(tmp_path, served, family):
     rope = {"rope_type": "default", "rope_theta": 5e4}
-    sizes = SIZES | {
+    sizes = SIZES | OF_A_FAMILY.get(family, {}) | OF_LLAMA_CPP_EXPERTS.get(family, {})
+    sizes |= {
         "tie_word_embeddings": False,
         "rope_parameters": rope | ({"partial_rotary_factor": 0.5} if family == "minimax_m2" else {}),
     }
@@ -221,7 +234,7 @@ def test_llama_cpp_computes_the_same_of_experts_that_corrected_scores_choose(tmp
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(0.1)
         for key, each in held.items():
-            if key.endswith("correction_bias"):
+            if key.endswith(("correction_bias", "expert_bias")):
                 each.copy_(torch.randn(each.shape, generator=torch.Generator().manual_seed(1)) / 8)
         path = write_experts(tmp_path / "tiny.gguf", model, TOKENIZER, MERGES)
     compare(served(path), model, LENGTHS, NEAR)
@@ -235,6 +248,9 @@ def test_llama_cpp_computes_the_same_of_experts_that_corrected_scores_choose(tmp
         ("deepseek_v2", {"sizes": {"q_lora_rank": 64}}),
         ("deepseek_v3", {"sizes": {"rope_parameters": gguf_latent.YARN}}),
         ("deepseek_v3", {"sizes": {"n_group": 4, "topk_group": 2}}),
+        ("minicpm3", {}),
+        ("minicpm3", {"sizes": {"rope_parameters": gguf_latent.LONG}}),
+        ("kimi_linear", {}),
     ],
     ids=named,
 )

@@ -19,9 +19,15 @@ ARCHITECTURES = {
     "granitemoeshared": gguf.MODEL_ARCH.GRANITE_MOE,
     "ernie4_5_moe": gguf.MODEL_ARCH.ERNIE4_5_MOE,
     "minimax_m2": gguf.MODEL_ARCH.MINIMAXM2,
+    "llama4_text": gguf.MODEL_ARCH.LLAMA4,
+    "dots1": gguf.MODEL_ARCH.DOTS1,
+    "exaone_moe": gguf.MODEL_ARCH.EXAONE_MOE,
+    "hunyuan_v1_moe": gguf.MODEL_ARCH.HUNYUAN_MOE,
+    "afmoe": gguf.MODEL_ARCH.AFMOE,
 }
 # llama.cpp's converter moves the rows of queries and keys of these families.
 _INTERLEAVED = ("mixtral", "granitemoe", "granitemoeshared")
+_TURNED = ("gpt_oss", "llama4_text")  # their matrices of experts are (N, K, O)
 _COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 MERGES = (("t", "h"),)
@@ -33,6 +39,20 @@ SIZES = {
     **{"moe_intermediate_size": 64, "shared_expert_intermediate_size": 96, "bos_token_id": BOS_ID},
     **{"shared_intermediate_size": 96, "eos_token_id": EOS_ID, "pad_token_id": None, "num_hidden_layers": 2},
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 8),
+}
+
+
+OF_A_FAMILY = {
+    "llama4_text": {"num_hidden_layers": 4, "interleave_moe_layer_step": 2, "intermediate_size_mlp": 128},
+    "dots1": {
+        **{"n_shared_experts": 2, "first_k_dense_replace": 1, "routed_scaling_factor": 1.5, "norm_topk_prob": True},
+        **{"n_group": 4, "topk_group": 2, "sliding_window": None},
+    },
+    "exaone_moe": {
+        **{"num_hidden_layers": 3, "num_shared_experts": 2},
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "afmoe": {"num_hidden_layers": 5, "num_shared_experts": 2, "route_scale": 1.5, "mup_enabled": True},
 }
 
 
@@ -89,6 +109,9 @@ def write_experts(path, model, tokenizer, merges, formats=lambda name: None, *, 
 
 def _parts(kind, name, tensor):
     """Yield what a file has of a tensor, each under a name that the gguf package knows, as a view of the tensor."""
+    if name.endswith("mlp.expert_bias"):
+        yield f"{name}.bias", tensor
+        return
     if name.endswith("e_score_correction_bias"):
         yield f"{'.'.join(name.split('.')[:3])}.mlp.gate.e_score_correction.bias", tensor.squeeze()
         return
@@ -105,15 +128,16 @@ def _parts(kind, name, tensor):
     end = "bias" if bias else "weight"
     module = module.replace("block_sparse_moe", "mlp")
     if part.startswith("down"):
-        yield f"{module}.down_proj.{end}", tensor.transpose(1, 2) if kind == "gpt_oss" and not bias else tensor
+        yield f"{module}.down_proj.{end}", tensor.transpose(1, 2) if kind in _TURNED and not bias else tensor
     elif kind == "gpt_oss":
         whole = tensor if bias else tensor.transpose(1, 2)
         yield f"{module}.gate_proj.{end}", whole[:, ::2]
         yield f"{module}.up_proj.{end}", whole[:, 1::2]
     else:
-        half = tensor.shape[1] // 2
-        yield f"{module}.gate_proj.{end}", tensor[:, :half]
-        yield f"{module}.up_proj.{end}", tensor[:, half:]
+        whole = tensor.transpose(1, 2) if kind in _TURNED else tensor
+        half = whole.shape[1] // 2
+        yield f"{module}.gate_proj.{end}", whole[:, :half]
+        yield f"{module}.up_proj.{end}", whole[:, half:]
 
 
 def _heads(config, stem):
@@ -150,8 +174,40 @@ def _describe(writer, config, tokenizer, merges, metadata):
     counts = [getattr(config, name, None) for name in _COUNTS]
     writer.add_expert_count(next(each for each in counts if each))
     writer.add_expert_used_count(config.num_experts_per_tok)
-    if kind != "gpt_oss":
+    if kind == "llama4_text":
+        writer.add_feed_forward_length(config.intermediate_size_mlp)
+        writer.add_expert_feed_forward_length(config.intermediate_size)
+        writer.add_interleave_moe_layer_step(config.interleave_moe_layer_step)
+    elif kind != "gpt_oss":
         writer.add_feed_forward_length(config.intermediate_size)
+    if kind in ("llama4_text", "afmoe"):
+        writer.add_rope_dimension_count(head_dim)
+    if kind in ("dots1", "exaone_moe", "afmoe"):
+        inner, scale = config.moe_intermediate_size, "route_scale" if kind == "afmoe" else "routed_scaling_factor"
+        shared = config.n_shared_experts if kind == "dots1" else config.num_shared_experts
+        dense = config.num_dense_layers if kind == "afmoe" else config.first_k_dense_replace
+        writer.add_expert_feed_forward_length(inner)
+        writer.add_leading_dense_block_count(dense)
+        writer.add_expert_shared_count(shared)
+        writer.add_expert_weights_scale(getattr(config, scale))
+        writer.add_expert_weights_norm(kind == "afmoe" or config.norm_topk_prob)
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+        if kind != "afmoe":
+            writer.add_expert_group_count(config.n_group)
+            writer.add_expert_group_used_count(config.topk_group)
+        if kind != "dots1":
+            writer.add_sliding_window(config.sliding_window)
+        if kind == "exaone_moe":
+            writer.add_sliding_window_pattern([each == "sliding_attention" for each in config.layer_types])
+            writer.add_expert_shared_feed_forward_length(inner * shared)
+            writer.add_nextn_predict_layers(0)
+            writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+    if kind == "hunyuan_v1_moe":
+        writer.add_expert_feed_forward_length(config.intermediate_size)
+        writer.add_expert_shared_feed_forward_length(config.intermediate_size)
+        writer.add_expert_shared_count(1)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+        writer.add_rope_scaling_factor(1.0)
     if kind in ("qwen3_moe", "qwen2_moe", "glm4_moe"):
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
     if kind == "qwen2_moe":

@@ -479,7 +479,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
           if (balance)
             for (int d = 0; d < D; d++) turned_row[d] = to_bf16(to_float(turned_row[d]) * balance[d]);
           if (head < H && layer.growth_every) {
-            const float many = float((asked.past + part.depth + own + 1) / layer.growth_every);
+            const float many = float((asked.past + part.depth + own + layer.growth_ahead) / layer.growth_every);
             const float factor = 1.0f + layer.growth_scale * std::log1p(many);
             for (int d = 0; d < D; d++) turned_row[d] = to_bf16(to_float(turned_row[d]) * factor);
           }

@@ -146,8 +146,9 @@ struct Layer {
   int32_t kv_heads, head_dim; // of this layer; latent attention has one head, of its rotated numbers
   int32_t slot, state;        // which of a cache's keys and values it has, and which of its states
   int32_t shares;             // an earlier layer has written them, and qkv has queries alone
-  int32_t growth_every;       // queries are multiplied with 1 + growth_scale log(1 + floor((position + 1) / growth_every));
-  float growth_scale;         // 0: they are not
+  int32_t growth_every;       // queries are multiplied with 1 + growth_scale log(1 + floor((position + growth_ahead) /
+  int32_t growth_ahead;       // growth_every)); growth_every is 0: they are not
+  float growth_scale;
   float scale;                // factor on all that the layer gives
   int32_t activation;         // see Activation
   int32_t gated;              // gate_up has rows of the gate, and then those of what it is multiplied with

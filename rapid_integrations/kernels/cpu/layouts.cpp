@@ -76,7 +76,7 @@ std::string layouts() {
          FIELD(Layer, latent) + FIELD(Layer, input) + FIELD(Layer, recurrence) + FIELD(Layer, laurel) +
          FIELD(Layer, alternation) + FIELD(Layer, kv_heads) + FIELD(Layer, head_dim) +
          FIELD(Layer, slot) + FIELD(Layer, state) + FIELD(Layer, shares) + FIELD(Layer, growth_every) +
-         FIELD(Layer, growth_scale) + FIELD(Layer, scale) + FIELD(Layer, activation) + FIELD(Layer, gated) +
+         FIELD(Layer, growth_ahead) + FIELD(Layer, growth_scale) + FIELD(Layer, scale) + FIELD(Layer, activation) + FIELD(Layer, gated) +
          FIELD(Layer, parallel) + FIELD(Layer, output_gates) + FIELD(Layer, attention_residual) + FIELD(Layer, mlp_residual) +
          FIELD(Layer, gate_factor) + FIELD(Layer, sparse) + FIELD(Layer, quantile) +
 

@@ -151,10 +151,10 @@ class NativeLayer:
     None if the layer has the decoder's. `keys_of` is the number of the earlier layer whose keys and values it reads;
     `qkv` has queries alone then. With `recurrence` there is no attention, unless it has an `out` of its own. With
     `output_gates`, `qkv` has gates of the heads behind the values. `attention_factor` and `mlp_factor` are on what they
-    add, beside `residual`, and `gate_factor` is on the MLP's gate. If `growth` is (n, s), queries are multiplied with
-    1 + s log(1 + floor((position + 1) / n)). `scale_of_all` is a factor on all that the layer gives. With a `quantile`
-    (of the standard normal distribution) only what of an MLP's gate is above that of its own row is taken, less it. All
-    layers have an `alternation` or none.
+    add, beside `residual`, and `gate_factor` is on the MLP's gate. If `growth` is (n, s, a), queries are multiplied
+    with 1 + s log(1 + floor((position + a) / n)). `scale_of_all` is a factor on all that the layer gives. With a
+    `quantile` (of the standard normal distribution) only what of an MLP's gate is above that of its own row is taken,
+    less it. All layers have an `alternation` or none.
     """
 
     qkv: AnyMatrix
@@ -181,7 +181,7 @@ class NativeLayer:
     kv_heads: int | None = None
     head_dim: int | None = None
     keys_of: int | None = None
-    growth: tuple[int, float] | None = None
+    growth: tuple[int, float, int] | None = None
     input: NativeInput | None = None
     scale_of_all: float = 1.0
     recurrence: NativeRecurrence | None = None

@@ -98,7 +98,7 @@ def alternation_struct(alternation: NativeAlternation) -> Alternation:
 
 def layer_struct(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[object]) -> Layer:
     """Return the struct of a layer. What it points to is put into `kept`."""
-    every, growth = layer.growth or (0, 0.0)
+    every, growth, ahead = layer.growth or (0, 0.0, 0)
     filled = Layer(
         qkv=matrix_of(layer.qkv),
         out=matrix_of(layer.out),
@@ -116,6 +116,7 @@ def layer_struct(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[ob
         head_dim=layer.head_dim or head_dim,
         output_gates=layer.output_gates,
         growth_every=every,
+        growth_ahead=ahead,
         growth_scale=growth,
         scale=layer.scale_of_all,
         sparse=layer.quantile is not None,

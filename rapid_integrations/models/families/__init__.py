@@ -13,6 +13,7 @@ from torch import nn
 
 from rapid_integrations.models.description import Decoder, NotDescribedError, matrices, parameters
 from rapid_integrations.models.families import (
+    afmoe,
     bamba,
     cohere,
     deepseek,
@@ -32,6 +33,7 @@ from rapid_integrations.models.families import (
     llama,
     llama4,
     mixtral,
+    nemotron,
     nemotron_h,
     olmo,
     olmo_hybrid,
@@ -42,9 +44,9 @@ from rapid_integrations.models.families import (
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
-    *(bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt_neox, gpt_oss),
-    *(granite, granite_hybrid, hunyuan, kimi_linear, lfm2, llama, llama4, mixtral, nemotron_h, olmo, olmo_hybrid, phi),
-    *(qwen_next, starcoder),
+    *(afmoe, bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt_neox, gpt_oss),
+    *(granite, granite_hybrid, hunyuan, kimi_linear, lfm2, llama, llama4, mixtral, nemotron, nemotron_h, olmo),
+    *(olmo_hybrid, phi, qwen_next, starcoder),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()
@@ -55,6 +57,7 @@ FAMILIES: dict[str, Callable[[Any], Decoder]] = {
 _TEXT_PARTS = {
     "LlamaModel": "LlamaForCausalLM",
     "MistralModel": "MistralForCausalLM",
+    "Ministral3Model": "Ministral3ForCausalLM",
     **dict.fromkeys(("Qwen2Model", "Qwen2VLTextModel", "Qwen2_5_VLTextModel"), "Qwen2ForCausalLM"),
     **dict.fromkeys(("Qwen3Model", "Qwen3VLTextModel"), "Qwen3ForCausalLM"),
     "Gemma3TextModel": "Gemma3ForCausalLM",

@@ -1,4 +1,4 @@
-"""GLM 4.5 and 4.6, K-EXAONE, MiniMax-M2 and ERNIE 4.5 with experts, which are chosen by corrected scores."""
+"""GLM 4.5 and 4.6, K-EXAONE, dots.llm1, MiniMax-M2 and ERNIE 4.5 with experts, chosen by corrected scores."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def _experts(module: Any, config: Any) -> Experts:
 
 
 CLASSES = dict.fromkeys(
-    ("Glm4MoeForCausalLM", "ExaoneMoeForCausalLM", "MiniMaxM2ForCausalLM", "Ernie4_5_MoeForCausalLM"), describe
+    (f"{name}ForCausalLM" for name in ("Glm4Moe", "ExaoneMoe", "Dots1", "MiniMaxM2", "Ernie4_5_Moe")), describe
 )

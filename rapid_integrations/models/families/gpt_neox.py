@@ -37,7 +37,12 @@ def describe(model: Any) -> Decoder:
 
 
 def _attention(module: Any, heads: int) -> Attention:
-    """Describe an attention whose matrix has the rows of a head together: its query, key and value."""
+    """Describe an attention whose matrix has the rows of a head together: its query, key and value.
+
+    That of a GGUF file has all queries, then all keys and then all values.
+    """
+    if hasattr(module, "qkv_proj"):
+        return Attention(qkv=(module.qkv_proj,), out=module.dense, scale=module.scaling)
     by_head = torch.arange(module.query_key_value.out_features, device="cpu").view(heads, 3, -1)
     rows = RowsOf(module.query_key_value, by_head.transpose(0, 1).flatten())
     return Attention(qkv=(rows,), out=module.dense, scale=module.scaling)

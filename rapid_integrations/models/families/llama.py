@@ -1,10 +1,11 @@
-"""Llama and families that differ from it in biases, norms of heads, windows, or layers without rotation."""
+"""Llama and families that differ in biases, norms of heads, windows, layers without rotation, or growing queries."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from rapid_integrations.models.description import Decoder, Mlp
+from rapid_integrations.models.description import Attention, Decoder, Growth, Mlp
 from rapid_integrations.models.families.parts import (
     activation,
     attention,
@@ -22,17 +23,26 @@ def describe(model: Any) -> Decoder:
     layers = [
         layer(
             each,
-            attention(
-                each.self_attn,
-                window=_window(each.self_attn, config, index),
-                norms=head_norms(each.self_attn),
-                rotation=0 if getattr(each.self_attn, "use_rope", True) else None,
-            ),
+            _attention(each.self_attn, config, index),
             gated_mlp(each.mlp, config) if hasattr(each.mlp, "gate_proj") else _arcee_mlp(each.mlp, config),
         )
         for index, each in enumerate(model.base_model.layers)
     ]
     return decoder(model, layers, rms_norm(model.base_model.norm))
+
+
+def _attention(module: Any, config: Any, index: int) -> Attention:
+    own = attention(
+        module,
+        window=_window(module, config, index),
+        norms=head_norms(module),
+        rotation=0 if getattr(module, "use_rope", True) else None,
+    )
+    if type(module).__name__ != "Ministral3Attention":
+        return own
+    rope = config.rope_parameters
+    scale, every = float(rope["llama_4_scaling_beta"]), int(rope["original_max_position_embeddings"])
+    return replace(own, growth=Growth(every, scale, ahead=0))
 
 
 def _arcee_mlp(module: Any, config: Any) -> Mlp:
@@ -41,7 +51,7 @@ def _arcee_mlp(module: Any, config: Any) -> Mlp:
 
 def _window(module: Any, config: Any, index: int) -> int | None:
     name = type(module).__name__
-    if name == "MistralAttention":  # it reads its configuration in every layer; others ignore this key
+    if name in ("MistralAttention", "Ministral3Attention"):  # they read their configuration in every layer
         window: int | None = config.sliding_window
         return window
     if hasattr(module, "sliding_window"):
@@ -55,6 +65,7 @@ CLASSES = {
     "LlamaForCausalLM": describe,
     "MistralForCausalLM": describe,
     "MinistralForCausalLM": describe,
+    "Ministral3ForCausalLM": describe,
     "Qwen2ForCausalLM": describe,
     "Qwen3ForCausalLM": describe,
     "SeedOssForCausalLM": describe,

@@ -33,7 +33,8 @@ _COMMON = {
     *("rope.dimension_count", "rope.freq_base", "rope.scaling.attn_factor", "rope.scaling.factor"),
     *("rope.scaling.original_context_length", "rope.scaling.type", "vocab_size"),
 }
-_OF_EXPERTS = {"expert_feed_forward_length", "interleave_moe_layer_step"}
+_INTERLEAVED_EXPERTS = "interleave_moe_layer_step"
+_OF_EXPERTS = {"expert_feed_forward_length", _INTERLEAVED_EXPERTS}
 _MOST_LAYERS = 10_000  # `own` may make lists of so many
 _MOST_OF_A_HEAD = 1 << 16  # numbers: angles are computed for all of them, before any tensor is compared
 _OF_A_HEAD = ("attention.key_length", "attention.value_length", "rope.dimension_count")
@@ -67,6 +68,8 @@ class Architecture:
         some_attend: whether the file has a number of heads of keys for each layer, 0 for those that do not attend.
         latent: whether heads have keys and values that are computed from what all of them share.
         outer: the modules around the layers, by what the file calls them; with "{}" one for each matrix of a tensor.
+        layers: what the names of the modules of layers begin with.
+        left_out: returns which of `names` a model with a configuration has not.
         by_transformers: whether transformers reads all that a file says, so that it may dequantise the file.
     """
 
@@ -90,6 +93,8 @@ class Architecture:
     some_attend: bool = False
     latent: bool = False
     outer: Mapping[str, str] = field(default_factory=lambda: OUTER)
+    layers: str = "model.layers."
+    left_out: Callable[[Mapping[str, Any]], frozenset[str]] = lambda config: frozenset()
     by_transformers: bool = False
 
     def configuration(self, header: GgufHeader, tensors: Tensors) -> dict[str, Any] | None:
@@ -150,7 +155,7 @@ class Architecture:
             or any(type(n) is int and n > _MOST_OF_A_HEAD for key, n in told.items() if key.startswith(_OF_A_HEAD))
             or (told.get("attention.value_length", head_dim) != head_dim and not self.latent)
             or (told.get("rope.scaling.attn_factor", 1.0) != 1.0 and not (self.long_rope or self.scaled))
-            or told.get("interleave_moe_layer_step", 1) != 1
+            or (told.get(_INTERLEAVED_EXPERTS, 1) != 1 and _INTERLEAVED_EXPERTS not in self.keys)
         ):
             return None
         own = self.own(told, tensors)
@@ -161,14 +166,13 @@ class Architecture:
 
         It is for families without experts, whose layers are alike.
         """
-        names = {"model.embed_tokens.weight", "model.norm.weight"}
-        names |= {f"{module}.bias" for module in self.biases if module.startswith("model.")}
-        if not config["tie_word_embeddings"]:
-            names.add("lm_head.weight")
-        biases = {module for module in self.biases if not module.startswith("model.")}
-        biases |= set(QKV) if config.get("attention_bias") else set()
-        parts = {f"{module}.weight" for module in self.names.values()} | {f"{module}.bias" for module in biases}
-        return names | {f"model.layers.{n}.{part}" for n in range(config["num_hidden_layers"]) for part in parts}
+        around, own = set(self.outer.values()), set(self.names.values()) - self.left_out(config)
+        biases = self.biases | (set(QKV) if config.get("attention_bias") or config.get("use_qkv_bias") else set())
+        names = {f"{module}.weight" for module in around} | {f"{module}.bias" for module in biases & around}
+        if config["tie_word_embeddings"]:
+            names.discard("lm_head.weight")
+        parts = {f"{module}.weight" for module in own} | {f"{module}.bias" for module in biases & own}
+        return names | {f"{self.layers}{n}.{part}" for n in range(config["num_hidden_layers"]) for part in parts}
 
 
 def _of_first(number: Any) -> Any:

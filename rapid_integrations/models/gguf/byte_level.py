@@ -32,13 +32,28 @@ _DEEPSEEK_3 = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
+_WORDS = (  # capitals before small letters
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+)
+_BEHIND_NUMBERS = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_TEKKEN = "|".join(_WORDS) + r"|\p{N}" + _BEHIND_NUMBERS
+_GPT_4O = "|".join(f"{word}(?i:'s|'t|'re|'ve|'m|'ll|'d)?" for word in _WORDS) + r"|\p{N}{1,3}" + _BEHIND_NUMBERS
+_K_EXAONE = (  # a space between words belongs to them
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"
+)
 # Of GLM-4 and its successors, of LFM2, and of OLMo 2 and Granite 4; transformers splits them as GPT-2.
 AS_LLAMA_3 = frozenset({"chatglm-bpe", "glm4", "lfm2", "dbrx"})
-SINGLE_DIGITS = frozenset({"refact", "starcoder", "command-r"})  # of Granite, StarCoder2 and Cohere 2; the same
+SINGLE_DIGITS = frozenset({"refact", "starcoder", "command-r", "exaone"})  # of Granite, StarCoder2 and Cohere; the same
 UNKNOWN_TO_TRANSFORMERS: dict[str | None, str | tuple[str, ...]] = {
     "seed-coder": _SEED,
     "deepseek-v3": _DEEPSEEK_3,
     "hunyuan-dense": _DEEPSEEK_3,
+    "hunyuan": LLAMA_3_SPLIT.replace("{1,3}", ""),
+    "tekken": _TEKKEN,
+    "exaone-moe": _K_EXAONE,
+    **dict.fromkeys(("gpt-4o", "llama4", "minimax-m2"), _GPT_4O),
 }
 SPLITS: dict[str | None, str | tuple[str, ...]] = {
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "smaug-bpe", *AS_LLAMA_3), LLAMA_3_SPLIT),

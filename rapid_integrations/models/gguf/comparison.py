@@ -10,6 +10,7 @@ families compute the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,20 +32,23 @@ from rapid_integrations.models.stored_model import TABLES, model_on_no_device, s
 
 _MOST_LAYERS = 3
 _MOST_TOKENS = 4096  # of the vocabulary
-_LAYER = "model.layers."
+_OF_A_LAYER = re.compile(r"(?P<before>(?:model|gpt_neox)\.layers\.)(?P<number>\d+)\.(?P<part>.+)")
 _PARTS = [19, 3, 1, 1]  # tokens of the passes: a chunk of a prompt, a draft, single tokens
 _MOST_KEYS = 7  # that a query of a sliding window sees
 _FEW_EXPERTS = 8
 # What configurations say of each layer, if it is a list.
 _OF_LAYERS = (
     *("layer_types", "layers_block_type", "no_rope_layers", "activation_sparsity_pattern", "intermediate_size"),
+    "mlp_layer_types",
 )
+_NUMBERS_OF_LAYERS = {"attn_layer_indices", "moe_layers", "mlp_only_layers"}
+_LENGTHS = ("sliding_window", "attention_chunk_size", "floor_scale")
 _COUNTS = {"num_experts", "num_local_experts", "n_routed_experts"}  # as configurations name the number of experts
 _LEADING = {"first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"}  # how many layers have no experts
 # What has a number for each expert.
 _OF_ROUTERS = (
     *(".gate.weight", ".router.weight", ".router.bias", ".e_score_correction_bias", ".expert_bias"),
-    *("router.proj.weight", "router.per_expert_scale"),
+    *("router.proj.weight", "router.per_expert_scale", ".gate.wg.weight"),
 )
 _OF_TOKENS = TABLES | {"lm_head.weight", "lm_head.bias"}
 _TABLE, _PROJECTION = "model.embed_tokens_per_layer.weight", "model.per_layer_model_projection.weight"
@@ -179,17 +183,17 @@ def _passes(lm: DecoderLM, ids: Tensor) -> Tensor:
 def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return configuration and weights of a model of a few of the layers and tokens."""
     by_layer: dict[int, dict[str, Any]] = {}
-    outer = {}
+    outer, before = {}, ""
     kinds_of_layers = {name: config[name] for name in _OF_LAYERS if isinstance(config.get(name), list)}
     for name, weight in weights.items():
-        if name.startswith(_LAYER):
-            number, _, part = name.removeprefix(_LAYER).partition(".")
-            by_layer.setdefault(int(number), {})[part] = weight
+        if (found := _OF_A_LAYER.fullmatch(name)) is not None:
+            before = found["before"]
+            by_layer.setdefault(int(found["number"]), {})[found["part"]] = weight
         else:
             outer[name] = weight
     kinds: dict[tuple[str, ...], int] = {}
     firsts: dict[tuple[str, ...], int] = {}  # a file may have more mixtures of formats than are compared
-    some = config.get("attn_layer_indices", ())
+    some = {*config.get("attn_layer_indices", ()), *config.get("moe_layers", ())}
     reading = config["num_hidden_layers"] - (config.get("num_kv_shared_layers") or 0)  # others' keys from here
     for index, layer in sorted(by_layer.items()):
         formats = (f"{part}: {_format(weight)}" for part, weight in sorted(layer.items()))
@@ -202,7 +206,7 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
         taken.sort(key=lambda index: (index >= reading, config["layer_types"][index] == "full_attention", index))
     experts = _experts_of(config)
     kept = {
-        f"{_LAYER}{n}.{part}": _first_experts(part, weight, experts) if experts else weight
+        f"{before}{n}.{part}": _first_experts(part, weight, experts) if experts else weight
         for n, index in enumerate(taken)
         for part, weight in by_layer[index].items()
     }
@@ -218,19 +222,22 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     small = {**config, **ends, "num_hidden_layers": len(taken), "vocab_size": count}
     small |= {name: [each[index] for index in taken] for name, each in kinds_of_layers.items()}
-    if config.get("sliding_window"):
-        small["sliding_window"] = min(_MOST_KEYS, config["sliding_window"])
+    for name in _LENGTHS:
+        if config.get(name):
+            small[name] = min(_MOST_KEYS, config[name])
+    rope = config.get("rope_parameters") or {}
+    if "llama_4_scaling_beta" in rope:  # queries grow beyond this length
+        small["rope_parameters"] = {**rope, "original_max_position_embeddings": _MOST_KEYS}
     if "num_kv_shared_layers" in config:
         small["num_kv_shared_layers"] = sum(index >= reading for index in taken)
         small["vocab_size_per_layer_input"] = count
     for name in _LEADING & config.keys():
         small[name] = sum(index < config[name] for index in taken)
-    if "attn_layer_indices" in config:
-        small["attn_layer_indices"] = [n for n, index in enumerate(taken) if index in config["attn_layer_indices"]]
+    for name in _NUMBERS_OF_LAYERS:
+        if config.get(name):
+            small[name] = [n for n, index in enumerate(taken) if index in config[name]]
     if "moe_layer_end_index" in config:
         small["moe_layer_end_index"] = len(taken) - 1
-    if config.get("mlp_only_layers"):
-        small["mlp_only_layers"] = [n for n, index in enumerate(taken) if index in config["mlp_only_layers"]]
     return small | dict.fromkeys(_COUNTS & small.keys(), experts), kept
 
 

@@ -65,7 +65,9 @@ def configuration_of(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
     tensors = {tensor.name: tensor for each in headers for tensor in each.tensors}
     try:
         config = architecture.configuration(headers[0], tensors)
-        long = long_rope_of(headers, config) if config is not None and architecture.long_rope else None
+        long = None
+        if config is not None and architecture.long_rope:
+            long = long_rope_of(headers, config, own_length=architecture.latent)
         if config is not None and architecture.proportional:
             ropes = config["rope_parameters"]
             whole = proportional_rope_of(headers, ropes["full_attention"], config["global_head_dim"])
@@ -87,11 +89,6 @@ def configuration_of(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
 
 def forms_of(config: Mapping[str, Any]) -> Forms | None:
     """Return the forms of a model's layers, by its configuration; None if its family has none, or is not known here."""
-    architecture = _architecture_by(config)
-    return None if architecture is None else architecture.forms
-
-
-def _architecture_by(config: Mapping[str, Any]) -> Architecture | None:
     dense = [
         each
         for table in (families.ARCHITECTURES, families.WITH_WINDOWS, families.WITH_POSITIONS)
@@ -100,7 +97,7 @@ def _architecture_by(config: Mapping[str, Any]) -> Architecture | None:
     with_experts = (*experts_config.ARCHITECTURES.values(), *experts_config.WITH_SHARED.values())
     some = with_experts if config.get("num_experts_per_tok") else dense
     kind = "deepseek_v3" if config["model_type"] == "deepseek_v2" else config["model_type"]  # one name in files
-    return next((each for each in some if each.model_type == kind), None)
+    return next((each.forms for each in some if each.model_type == kind), None)
 
 
 def weights_of(
@@ -118,7 +115,7 @@ def weights_of(
         dtype: of the tensors that are not kept in blocks.
         in_blocks: False dequantises everything.
     """
-    architecture = _architecture_by(config)
+    architecture = architecture_of(tensors.header)
     assert architecture is not None
     forms = architecture.forms
     predicts = "nextn_predict_layers" in architecture.keys  # further tokens, with layers behind the others
@@ -144,7 +141,7 @@ def weights_of(
         number, _, part = rest.partition(".")
         if first != "blk" or not number.isdecimal():
             return None
-        layer = f"model.layers.{int(number)}."
+        layer = f"{architecture.layers}{int(number)}."
         if predicts and int(number) >= config["num_hidden_layers"]:
             continue
         if forms is not None and (found := forms.part_of_layer(tensors, name, config, dtype, in_blocks)) is not None:

@@ -13,12 +13,15 @@ import torch
 from rapid_integrations.models.gguf import (
     gemma4,
     hybrids,
+    kimi_linear,
     latent,
+    llama4,
     mamba2,
     near_llama,
     nemotron_h,
     shared_mlp,
     short_convolutions,
+    sigmoid_experts,
 )
 from rapid_integrations.models.gguf.architecture import (
     GRANITE_FACTORS,
@@ -73,6 +76,17 @@ def _ernie4_5(told: Told, tensors: Tensors) -> dict[str, Any]:
         "moe_norm_min": 1e-12,
         "use_bias": False,
     }
+
+
+def _hunyuan(told: Told, tensors: Tensors) -> dict[str, Any]:
+    inner = count(told, "expert_feed_forward_length")
+    widths = {told["feed_forward_length"], told.get(_SHARED_WIDTH, inner)}
+    if widths != {inner} or told.get("expert_shared_count", 1) != 1:
+        raise TypeError("experts, the shared one and an MLP have several widths, or more experts are shared")
+    if told.get("rope.scaling.type", "none") != "none" or told.get("rope.scaling.factor", 1.0) != 1.0:
+        raise TypeError("its angles are stretched otherwise than by another base")
+    own = {"num_experts": told["expert_count"], "moe_topk": told["expert_used_count"]}
+    return own | {"intermediate_size": inner, "attention_bias": False}
 
 
 def _minimax_m2(told: Told, tensors: Tensors) -> dict[str, Any]:
@@ -245,7 +259,10 @@ def _as_a_row(
     return {_STATICS: tensors.numbers(name, torch.float32).view(1, -1)}
 
 
-ARCHITECTURES = latent.ARCHITECTURES | {
+_OF_OTHER_MODULES = (
+    latent.ARCHITECTURES | kimi_linear.ARCHITECTURES | llama4.ARCHITECTURES | sigmoid_experts.ARCHITECTURES
+)
+ARCHITECTURES = _OF_OTHER_MODULES | {
     "qwen3vlmoe": Architecture(
         "Qwen3MoeForCausalLM",
         "qwen3_moe",
@@ -264,6 +281,15 @@ ARCHITECTURES = latent.ARCHITECTURES | {
         experts=_EXPERTS,
         keys=frozenset({"leading_dense_block_count", "expert_shared_count", "expert_shared_feed_forward_length"}),
         forms=Forms(_as_a_row, (_STATICS,)),
+    ),
+    "hunyuan-moe": Architecture(
+        "HunYuanMoEV1ForCausalLM",
+        "hunyuan_v1_moe",
+        _hunyuan,
+        LLAMA | near_llama.NORMS_OF_QUERIES | {"ffn_gate_inp": "mlp.gate.wg"} | _shared("shared_mlp"),
+        plain=frozenset({"mlp.gate.wg"}),
+        experts=_EXPERTS,
+        keys=frozenset({_SHARED_WIDTH, "expert_shared_count"}),
     ),
     "minimax-m2": Architecture(
         "MiniMaxM2ForCausalLM",

@@ -15,6 +15,8 @@ from rapid_integrations.models.gguf import (
     gemma3n,
     gemma4,
     hybrids,
+    latent,
+    layer_norms,
     mamba2,
     near_llama,
     nemotron_h,
@@ -198,7 +200,8 @@ def _granite4(told: Told, tensors: Tensors) -> dict[str, Any]:
     return mamba2.numbers_of(told, tensors) | none | {"shared_intermediate_size": inner}
 
 
-ARCHITECTURES = near_llama.ARCHITECTURES | {
+_OF_OTHER_MODULES = near_llama.ARCHITECTURES | layer_norms.ARCHITECTURES | latent.WITHOUT_EXPERTS
+ARCHITECTURES = _OF_OTHER_MODULES | {
     "llama": Architecture("LlamaForCausalLM", "llama", _nothing, LLAMA, interleaved=True, by_transformers=True),
     "qwen2": Architecture("Qwen2ForCausalLM", "qwen2", _nothing, LLAMA, biases=frozenset(QKV), by_transformers=True),
     "qwen3": Architecture("Qwen3ForCausalLM", "qwen3", _nothing, LLAMA | HEAD_NORMS, by_transformers=True),
@@ -242,7 +245,13 @@ ARCHITECTURES = near_llama.ARCHITECTURES | {
         norm_offset=1.0,
     ),
     "phi3": Architecture(
-        "Phi3ForCausalLM", "phi3", _phi3, _FUSED | NORMS_BEFORE, keys=frozenset({WINDOW}), partial=True, long_rope=True
+        "Phi3ForCausalLM",
+        "phi3",
+        _phi3,
+        _FUSED | NORMS_BEFORE,
+        keys=frozenset({WINDOW}),
+        partial=True,
+        long_rope=True,
     ),
     "granite": Architecture("GraniteForCausalLM", "granite", _granite, LLAMA, keys=GRANITE_FACTORS, interleaved=True),
     "smollm3": Architecture("SmolLM3ForCausalLM", "smollm3", _smollm3, LLAMA, interleaved=True),

@@ -32,6 +32,13 @@ another shape than the metadata says, or with numbers that are none of this fami
 """
 
 
+def no_part(
+    tensors: MappedTensors, name: str, config: Mapping[str, Any], dtype: torch.dtype, in_blocks: bool
+) -> dict[str, Any] | None:
+    """Return None: no tensor has a form of its own. See `PartOfLayer`."""
+    return None
+
+
 def _as_they_are(config: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
     return dict(weights)
 

@@ -26,6 +26,7 @@ _RECURRENT = (
 # Of these, those that are read.
 _RECURRENT_READ = (
     *("mamba", "lfm2", "qwen3next", "qwen35", "qwen35moe", "lfm2moe", "falcon-h1", "nemotron_h", "nemotron_h_moe"),
+    "kimi-linear",
 )
 _DIFFUSED = ("dream", "llada")
 

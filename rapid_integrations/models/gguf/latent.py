@@ -1,8 +1,11 @@
-"""GGUF files of models with latent attention and experts: DeepSeek V2 and V3, Kimi K2, GLM-4.7-Flash.
+"""GGUF files of models with latent attention: DeepSeek V2 and V3, Kimi K2, GLM-4.7-Flash, MiniCPM3.
 
 llama.cpp's converter calls all of them "deepseek2". It has the matrix behind the latent in two parts, of keys and of
 values, and turns that of keys; earlier files have it as it is. It is computed in bfloat16 here, as the engine
 multiplies with parts of it. Scores of experts are a softmax in DeepSeek V2, and corrected sigmoids in the others.
+
+MiniCPM3 has no experts. Its factors and the width of its values are in no file: llama.cpp takes those of the published
+model for granted.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ NAMES = (
 )
 """The modules of a layer, by what files call them, but for those of `part_of_layer`."""
 PLAIN = frozenset({"mlp.gate", "self_attn.kv_b_proj"})
+_NOT_OF_MINICPM = ("attn_q", "_inp", "_shexp", "exp_probs_b.bias")
 KEYS = frozenset(
     {
         *(*_RANKS.values(), *_OF_HEADS, *_BOUNDS, *_GROUPS, _LOG_MUL),
@@ -75,7 +79,7 @@ def numbers_of(told: Told, tensors: Tensors) -> dict[str, Any]:
         "topk_group": taken,
         "attention_bias": False,
         "rope_parameters": _rope(told),
-        **_heads(told),
+        **heads_of(told),
     }
     if gating == _SIGMOID:
         return own | {"rope_interleave": True}
@@ -85,7 +89,7 @@ def numbers_of(told: Told, tensors: Tensors) -> dict[str, Any]:
     return own | {"architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", "topk_method": method}
 
 
-def _heads(told: Told) -> dict[str, Any]:
+def heads_of(told: Told) -> dict[str, Any]:
     """Return the numbers of a head, and of what its queries and keys are computed from.
 
     Raises:
@@ -131,6 +135,24 @@ def _rope(told: Told) -> dict[str, Any]:
     }
 
 
+def numbers_of_minicpm(told: Told, tensors: Tensors) -> dict[str, Any]:
+    """Return what a configuration of MiniCPM3 has beside what all have.
+
+    Raises:
+        KeyError, TypeError: a number is left out, or contradicts another one.
+    """
+    heads, width = count(told, "attention.head_count"), count(told, "embedding_length")
+    if width % heads or told.get("attention.head_count_kv", heads) != heads:
+        raise TypeError(f"{heads} heads of {width} numbers, or heads share keys")
+    value = {"attention.value_length": width // heads}
+    return {
+        "attention_bias": False,
+        "mlp_bias": False,
+        **{"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256},
+        **heads_of({**value, **told}),
+    }
+
+
 def part_of_layer(
     tensors: MappedTensors, name: str, config: Mapping[str, Any], dtype: torch.dtype, in_blocks: bool
 ) -> dict[str, Any] | None:
@@ -161,3 +183,18 @@ ARCHITECTURES = {
     ),
 }
 """By the name that GGUF gives it."""
+
+WITHOUT_EXPERTS = {
+    "minicpm3": Architecture(
+        "MiniCPM3ForCausalLM",
+        "minicpm3",
+        numbers_of_minicpm,
+        {name: module for name, module in NAMES.items() if not name.endswith(_NOT_OF_MINICPM)},
+        plain=PLAIN,
+        keys=frozenset(_RANKS.values()),
+        long_rope=True,
+        forms=Forms(part_of_layer, ()),
+        latent=True,
+    ),
+}
+"""The same of models without experts."""

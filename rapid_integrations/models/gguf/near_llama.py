@@ -1,15 +1,21 @@
 """What the metadata of GGUF files says of families that differ from Llama in names and numbers only.
 
+Some have no class in transformers, or need none: EXAONE 3 and InternLM 2 compute what Llama does, and MiniCPM what
+Granite does.
+
 Files of models that also see pictures hold the language model; what they say of positions in pictures is the same for
 all three positions of a token of text.
 """
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
+from rapid_integrations.models.gguf import fused_qkv
 from rapid_integrations.models.gguf.architecture import (
     ATTENTION,
+    GRANITE_FACTORS,
     HEAD_NORMS,
     LLAMA,
     MLP,
@@ -19,6 +25,7 @@ from rapid_integrations.models.gguf.architecture import (
     Architecture,
     Tensors,
     Told,
+    granite_factors,
     whole_heads,
 )
 from rapid_integrations.models.gguf.forms import FULL, PATTERN, WINDOW, count, layer_types
@@ -27,7 +34,9 @@ SECTIONS, DEEPSTACK = "rope.dimension_sections", "n_deepstack_layers"
 OF_PICTURES = frozenset({SECTIONS, DEEPSTACK})
 """What files say of positions in pictures, and of layers that pictures are added to."""
 _BEHIND = ATTENTION | HEAD_NORMS | MLP | {each: NORMS_AROUND[each] for each in ("post_attention_norm", "post_ffw_norm")}
-_NORMS_OF_QUERIES = {"attn_q_norm": "self_attn.query_layernorm", "attn_k_norm": "self_attn.key_layernorm"}
+_TEMPERATURE, _LOG_MUL = "attention.temperature_scale", "rope.scaling.yarn_log_multiplier"
+_BOUNDS = ("rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow")
+NORMS_OF_QUERIES = {"attn_q_norm": "self_attn.query_layernorm", "attn_k_norm": "self_attn.key_layernorm"}
 
 
 def require_sections(told: Told) -> None:
@@ -76,6 +85,43 @@ def _seed_oss(told: Told, tensors: Tensors) -> dict[str, Any]:
     return {"attention_bias": "blk.0.attn_q.bias" in tensors, "attention_out_bias": False, "mlp_bias": False}
 
 
+def _mistral3(told: Told, tensors: Tensors) -> dict[str, Any]:
+    kind = told.get("rope.scaling.type", "none")
+    if _TEMPERATURE not in told:  # Mistral Small 3; llama.cpp has another factor on yarn's cosines than the model
+        if kind not in ("none", "linear") or _LOG_MUL in told:
+            raise TypeError(f"angles are stretched by {kind!r}")
+        return {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": None}
+    grows_by, factor = told[_TEMPERATURE], told["rope.scaling.factor"]
+    bounds = [told.get(key, usual) for key, usual in zip(_BOUNDS, (32.0, 1.0), strict=True)]
+    numbers = (grows_by, factor, *bounds)
+    if not all(isinstance(each, int | float) and isfinite(each) and each > 0 for each in numbers):
+        raise TypeError(f"growth, factor or bounds are {numbers!r}")
+    if kind != "yarn" or factor < 1 or told[_LOG_MUL] != 1.0:  # another one has a factor on cosines
+        raise TypeError(f"angles are stretched by {kind!r}, {factor!r} and {told[_LOG_MUL]!r}")
+    rope = {
+        **{"rope_type": "yarn", "rope_theta": told["rope.freq_base"], "factor": float(factor)},
+        **{"beta_fast": float(bounds[0]), "beta_slow": float(bounds[1]), "mscale": 1.0, "mscale_all_dim": 1.0},
+        "original_max_position_embeddings": count(told, "rope.scaling.original_context_length"),
+        "llama_4_scaling_beta": float(grows_by),
+    }
+    return {"sliding_window": None, "rope_parameters": rope}
+
+
+def _minicpm(told: Told, tensors: Tensors) -> dict[str, Any]:
+    head_dim = told.get("attention.key_length", told["embedding_length"] // told["attention.head_count"])
+    factors = granite_factors({"attention.scale": head_dim**-0.5, **told})
+    return factors | {"mlp_bias": False} | whole_heads(told)
+
+
+def _chatglm(told: Told, tensors: Tensors) -> dict[str, Any]:
+    biases = {"blk.0.attn_q.bias", "blk.0.attn_qkv.bias"}
+    return {"attention_bias": bool(biases & tensors.keys())} | whole_heads(told)
+
+
+def _nothing(told: Told, tensors: Tensors) -> dict[str, Any]:
+    return {}
+
+
 def _with_sections(told: Told, tensors: Tensors) -> dict[str, Any]:
     require_sections(told)
     return {}
@@ -92,7 +138,33 @@ ARCHITECTURES = {
     ),
     "ernie4_5": Architecture("Ernie4_5ForCausalLM", "ernie4_5", _ernie4_5, LLAMA),
     "exaone4": Architecture("Exaone4ForCausalLM", "exaone4", _exaone4, _BEHIND, keys=frozenset({WINDOW, PATTERN})),
-    "hunyuan-dense": Architecture("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense", _hunyuan, LLAMA | _NORMS_OF_QUERIES),
+    "hunyuan-dense": Architecture("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense", _hunyuan, LLAMA | NORMS_OF_QUERIES),
+    "mistral3": Architecture(
+        "Ministral3ForCausalLM",
+        "ministral3",
+        _mistral3,
+        LLAMA,
+        keys=frozenset({_TEMPERATURE, _LOG_MUL, *_BOUNDS}),
+        interleaved=True,
+    ),
+    "exaone": Architecture("LlamaForCausalLM", "llama", _nothing, LLAMA),
+    "internlm2": Architecture("LlamaForCausalLM", "llama", _nothing, LLAMA, interleaved=True),
+    "minicpm": Architecture(
+        "GraniteForCausalLM",
+        "granite",
+        _minicpm,
+        LLAMA,
+        keys=GRANITE_FACTORS - {"attention.scale"},
+        interleaved=True,
+    ),
+    "chatglm": Architecture(
+        "GlmForCausalLM",
+        "glm",
+        _chatglm,
+        ATTENTION | NORMS_BEFORE | {"ffn_up": "mlp.gate_up_proj", "ffn_down": "mlp.down_proj"},
+        partial=True,
+        forms=fused_qkv.FORMS,
+    ),
     "seed_oss": Architecture(
         "SeedOssForCausalLM",
         "seed_oss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ LONG_FACTORS = ("rope_factors_short.weight", "rope_factors_long.weight")
 """Those of "longrope", for texts up to a length and beyond it."""
 _FLOATS = {0: "<f4", 1: "<f2"}  # by their numbers in GGUF
 _STILL = 0.99e30  # as float32 has 1e30
-_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+_HIGHEST = (4.0, 1.0)  # of Llama 3; Llama 4 mixes no frequencies
+_LLAMA3 = {"low_freq_factor": 1.0, "original_max_position_embeddings": 8192}
 
 
 def rope_of(headers: Sequence[GgufHeader], config: Any) -> dict[str, Any] | None:
@@ -51,12 +53,15 @@ def _positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
 
 
-def long_rope_of(headers: Sequence[GgufHeader], config: Mapping[str, Any]) -> dict[str, Any] | None:
+def long_rope_of(
+    headers: Sequence[GgufHeader], config: Mapping[str, Any], *, own_length: bool
+) -> dict[str, Any] | None:
     """Return the `rope_parameters` of a file whose angles follow the length of the text; None if they do not.
 
     Args:
         headers: of the model's files.
         config: what else the file says, under transformers' names.
+        own_length: the original length is the model's own, if the file says none.
 
     Raises:
         KeyError, TypeError: it leaves a number out, or says something else than transformers computes.
@@ -70,7 +75,10 @@ def long_rope_of(headers: Sequence[GgufHeader], config: Mapping[str, Any]) -> di
         return None
     if short is None or long is None:
         raise TypeError("the angles of short or of long texts are left out")
-    original = stated[f"{prefix}.original_context_length"]
+    # MiniCPM3's converter leaves it out.
+    original = stated.get(
+        f"{prefix}.original_context_length", config["max_position_embeddings"] if own_length else None
+    )
     if type(original) is not int or original < 2:
         raise TypeError(f"original_context_length is {original!r}")
     stretched = config["max_position_embeddings"] / original
@@ -122,12 +130,12 @@ def _factors_of(headers: Sequence[GgufHeader], name: str) -> np.ndarray | None:
 
 
 def _llama3(path: Path, factors: np.ndarray, own: dict[str, Any]) -> dict[str, Any]:
-    """Return the Llama 3 parameters that give exactly the factors in the file."""
+    """Return the parameters of Llama 3 or 4 that give exactly the factors in the file."""
     highest = float(np.max(factors)) if factors.size else 1.0
     if factors.size and np.allclose(factors, 1.0):
         return own
-    for factor in {highest, round(highest)}:
-        rope = own | {"rope_type": "llama3", "factor": float(factor), **_LLAMA3}
+    for factor, high in product(dict.fromkeys((highest, round(highest))), _HIGHEST):
+        rope = own | {"rope_type": "llama3", "factor": float(factor), "high_freq_factor": high, **_LLAMA3}
         if np.allclose(_llama3_factors(rope, 2 * factors.size), factors, rtol=1e-3):
             return rope
     raise UnsupportedModelError(
@@ -144,5 +152,6 @@ def _llama3_factors(rope: dict[str, Any], width: int) -> np.ndarray:
         rope["low_freq_factor"],
         rope["high_freq_factor"],
     )
-    smooth = np.clip((original / wavelength - low) / (high - low), 0.0, 1.0)
+    turns = original / wavelength
+    smooth = np.clip((turns - low) / (high - low), 0.0, 1.0) if high > low else (turns > low).astype(np.float64)
     return np.asarray(1 / ((1 - smooth) / rope["factor"] + smooth))

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from rapid_integrations.models.gguf.forms import Forms, like, take
-from rapid_integrations.models.gguf.tensors import MappedTensors
+from rapid_integrations.models.gguf.forms import Forms, like, no_part, take
 
 MLP = {"gate": "shared_mlp.gate_proj", "up": "shared_mlp.up_proj", "down": "shared_mlp.output_linear"}
 """Its modules, by what files call them."""
@@ -33,11 +32,5 @@ def whole(config: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, An
     return found
 
 
-def _as_it_is(
-    tensors: MappedTensors, name: str, config: Mapping[str, Any], dtype: torch.dtype, in_blocks: bool
-) -> dict[str, Any] | None:
-    return None
-
-
-FORMS = Forms(_as_it_is, (), split, whole)
+FORMS = Forms(no_part, (), split, whole)
 """Of models without other layers of such forms."""

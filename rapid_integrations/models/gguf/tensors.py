@@ -25,11 +25,12 @@ class MappedTensors:
 
     Attributes:
         path: of the first file, for messages.
+        header: of the first file, which has the metadata.
         tensors: what the headers say of each tensor, by its name.
     """
 
     def __init__(self, headers: Sequence[GgufHeader]) -> None:
-        self.path = headers[0].path
+        self.path, self.header = headers[0].path, headers[0]
         self.tensors: dict[str, GgufTensor] = {}
         self._places: dict[str, tuple[mmap.mmap, int]] = {}
         for header in headers:

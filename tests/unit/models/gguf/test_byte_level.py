@@ -1,5 +1,8 @@
 """Tokenizers of GGUF files that are converted here are those of transformers' conversion, byte for byte."""
 
+import inspect
+import re
+
 import gguf
 import pytest
 
@@ -63,6 +66,21 @@ def test_each_way_of_splitting(tmp_path, monkeypatch, pre):
     require_equal(write(tmp_path, pre, bos_token_id=256, eos_token_id=257), tmp_path, monkeypatch)
 
 
+def test_expressions_are_those_of_transformers():
+    from transformers import tokenization_utils_tokenizers as of_transformers
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+    from transformers.models.qwen3_5.tokenization_qwen3_5 import PRETOKENIZE_REGEX as WITH_MARKS
+
+    assert SPLITS["qwen2"] == SPLITS["hunyuan"] == PRETOKENIZE_REGEX and SPLITS["qwen35"] == WITH_MARKS
+    assert f'r"{SPLITS["tekken"]}"' in inspect.getsource(of_transformers)
+
+
+def test_the_expression_of_llama_4_and_gpt_oss_is_that_of_tiktoken():
+    public = pytest.importorskip("tiktoken_ext.openai_public")
+    source = inspect.getsource(public.o200k_base)
+    assert "|".join(re.findall(r'r"""(.+)"""', source)) == SPLITS["gpt-4o"] == SPLITS["llama4"]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -84,7 +102,7 @@ def test_what_else_a_file_says(tmp_path, monkeypatch, options):
 @pytest.mark.parametrize(
     "options",
     [
-        {"pre": "tekken"},
+        {"pre": "superbpe"},
         {"pre": "a-new-one"},
         {"model": "llama"},
         {"merges": None},

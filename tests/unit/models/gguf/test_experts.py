@@ -13,7 +13,7 @@ from rapid_integrations.kernels.cpu.matrices import product
 from rapid_integrations.models import loader
 from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import BlockLinear, JoinedLinear, StoredBlocks
-from rapid_integrations.models.gguf import stored
+from rapid_integrations.models.gguf import llama4, stored
 from rapid_integrations.models.gguf.description import configuration_of
 from rapid_integrations.models.gguf.header import read_header
 from rapid_integrations.models.gguf.stored import StoredLM
@@ -23,6 +23,7 @@ from tests.toys.gguf_experts import (
     ARCHITECTURES,
     IDS,
     MERGES,
+    OF_A_FAMILY,
     ROUNDED,
     SIZES,
     TOKENIZER,
@@ -34,6 +35,7 @@ from tests.toys.gguf_experts import (
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("home")]
 needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 
+EXACT = ("correction_bias", "expert_bias")
 OTHERS = {
     "glm4_moe": {"use_qk_norm": True, "routed_scaling_factor": 1.5},
     **dict.fromkeys(
@@ -41,6 +43,7 @@ OTHERS = {
         {"attention_multiplier": 0.1, "embedding_multiplier": 2.0, "logits_scaling": 4.0},
     ),
     "qwen3_moe": {"norm_topk_prob": True},
+    **OF_A_FAMILY,
     "ernie4_5_moe": {"tie_word_embeddings": False},
     "qwen2_moe": {"use_sliding_window": False, "max_window_layers": 2, "sliding_window": None},
     "mixtral": {"sliding_window": None},
@@ -65,7 +68,7 @@ def mixed(name):
     return {"ffn_up_exps": Kind.Q5_0, "attn_k": Kind.Q8_0}.get(name.split(".")[-2], Kind.Q4_0)
 
 
-def write(folder, family, formats=mixed, scale=0.3, name="tiny.gguf", metadata=None, **sizes):
+def write(folder, family, formats=mixed, scale=0.3, name="tiny.gguf", metadata=None, further=None, **sizes):
     """Write a file; return its path and a float32 model with the weights that the file stands for."""
     fields = type(tiny(family).config).__dataclass_fields__
     rope = ROPE.get(family, {"rope_type": "default", "rope_theta": 1e4})
@@ -75,11 +78,12 @@ def write(folder, family, formats=mixed, scale=0.3, name="tiny.gguf", metadata=N
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(scale)
-        for key, buffer in model.named_buffers():
-            if key.endswith("correction_bias"):  # zeros, if nothing is done
+        for key, buffer in (*model.named_buffers(), *model.named_parameters()):
+            if key.endswith(("correction_bias", "expert_bias")):  # zeros, if nothing is done
                 buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(1)) / 8)
         (folder / "files").mkdir(exist_ok=True)
-        path = write_experts(folder / "files" / name, model, TOKENIZER, MERGES, formats, **(metadata or {}))
+        said = {"further": further, **(metadata or {})}
+        path = write_experts(folder / "files" / name, model, TOKENIZER, MERGES, formats, **said)
     return path, model
 
 
@@ -109,8 +113,8 @@ def test_a_family_in_its_blocks(tmp_path, family):
     theirs, ours = model.state_dict(), loaded.lm.transformers_copy(torch.float32).state_dict()
     assert theirs.keys() == ours.keys()
     for name, weight in theirs.items():
-        kept = "norm" in name or "gate.weight" in name or "router" in name or name.endswith(("bias", "sinks"))
-        held = weight.bfloat16().float() if kept and "correction" not in name else weight
+        kept = "norm" in name or name.endswith(("gate.weight", "gate.wg.weight", "bias", "sinks")) or "router" in name
+        held = weight.bfloat16().float() if kept and not name.endswith(EXACT) else weight
         assert torch.equal(ours[name], held), name
     assert errors(loaded, model).median() < ROUNDED
     assert loaded.lm.num_parameters == sum(parameter.numel() for parameter in model.parameters())
@@ -120,6 +124,45 @@ def test_a_family_in_its_blocks(tmp_path, family):
 def test_float32_has_the_logits_of_the_dequantised_weights(tmp_path, family):
     path, model = write(tmp_path, family)
     assert errors(load(path, dtype="float32"), model).max() < 1e-4
+
+
+@needs_kernels
+def test_llama_4_has_chunks_and_growing_queries(tmp_path, monkeypatch):
+    """They are longer in files than the texts of other tests."""
+    monkeypatch.setattr(llama4, "_CHUNK", 16)
+    path, model = write(tmp_path, "llama4_text", attention_chunk_size=16, floor_scale=16)
+    assert errors(load(path, dtype="float32"), model).max() < 1e-4
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM and errors(loaded, model).median() < ROUNDED
+
+
+@needs_kernels
+def test_the_larger_llama_4_has_no_norms_of_heads(tmp_path):
+    path, model = write(tmp_path, "llama4_text", num_local_experts=128, num_experts_per_tok=1, use_qk_norm=False)
+    assert configuration_of([read_header(path)])["use_qk_norm"] is False
+    assert errors(load(path, dtype="float32"), model).max() < 1e-4
+
+
+def test_llama_4_stretches_angles_without_mixing(tmp_path):
+    """As the smaller published model: those of more than 8,192 tokens a turn are divided by 16."""
+    rope = {
+        **{"rope_type": "llama3", "rope_theta": 5e5, "factor": 16.0, "low_freq_factor": 1.0, "high_freq_factor": 1.0},
+        "original_max_position_embeddings": 8192,
+    }
+    turns = 2 * torch.pi * rope["rope_theta"] ** (torch.arange(0, 32, 2) / 32)
+    factors = torch.where(turns > 8192, 16.0, 1.0)
+    assert 0 < (factors == 16).sum() < 16
+    path, model = write(tmp_path, "llama4_text", rope_parameters=rope, further={"rope_freqs.weight": factors})
+    assert configuration_of([read_header(path)])["rope_parameters"] == rope
+    assert errors(load(path, dtype="float32"), model).max() < 1e-4
+
+
+@needs_kernels
+def test_layers_that_predict_further_tokens_are_left_out_of_k_exaone(tmp_path):
+    said = {"block_count": 4, "nextn_predict_layers": 1}
+    further = {f"blk.3.nextn.{name}.weight": torch.ones(128) for name in ("enorm", "hnorm")}
+    path, model = write(tmp_path, "exaone_moe", metadata=said, further=further)
+    assert errors(load(path), model).median() < ROUNDED
 
 
 @needs_kernels
@@ -141,6 +184,20 @@ def test_the_language_model_of_one_with_experts_that_sees_pictures(tmp_path, mon
         ("ernie4_5_moe", {"leading_dense_block_count": None}),
         ("ernie4_5_moe", {"expert_shared_feed_forward_length": 65}),
         ("ernie4_5_moe", {"expert_feed_forward_length": None}),
+        *(("llama4_text", {"interleave_moe_layer_step": each}) for each in (None, 0, 5)),
+        ("llama4_text", {"attention__sliding_window": 0}),
+        *((each, {"expert_gating_func": 1}) for each in ("dots1", "exaone_moe", "afmoe")),
+        *((each, {"leading_dense_block_count": None}) for each in ("dots1", "exaone_moe", "afmoe")),
+        ("dots1", {"leading_dense_block_count": 9}),
+        ("dots1", {"expert_shared_count": 0}),
+        ("exaone_moe", {"attention__sliding_window": None}),
+        ("exaone_moe", {"attention__sliding_window_pattern": [True]}),
+        ("exaone_moe", {"expert_shared_feed_forward_length": 65}),
+        ("afmoe", {"expert_weights_norm": None}),
+        ("afmoe", {"expert_group_count": 2}),
+        ("hunyuan_v1_moe", {"expert_shared_count": 2}),
+        ("hunyuan_v1_moe", {"expert_shared_feed_forward_length": 96}),
+        ("hunyuan_v1_moe", {"rope__scaling__type": "linear", "rope__scaling__factor": 2.0}),
         ("qwen3vlmoe", {"rope__dimension_sections": [6, 5, 4, 1]}),
         ("qwen3vlmoe", {}),  # no sections
     ],

@@ -14,7 +14,7 @@ from rapid_integrations.models.gguf.stored import StoredLM
 from tests.toys.every_family import decoded, generated
 from tests.toys.gguf_experts import ROUNDED, errors, logits
 from tests.toys.gguf_file import named
-from tests.toys.gguf_latent import FAMILIES, YARN, made, mixed, write_latent
+from tests.toys.gguf_latent import FAMILIES, LONG, OTHERS, YARN, made, mixed, write_latent
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("home")]
 needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
@@ -68,6 +68,37 @@ def test_a_model_in_its_blocks(tmp_path, family, options, home):
     for name, weight in theirs.items():
         assert torch.equal(ours[name].float(), weight), name
     assert errors(loaded, model).median() < ROUNDED
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        *((family, {}) for family in OTHERS),
+        ("minicpm3", {"sizes": {"rope_parameters": LONG}}),
+        ("kimi_linear", {"whole": True, "sizes": {"q_lora_rank": 64}}),
+        ("kimi_linear", {"sizes": {"linear_head_dim": 128, "linear_conv_kernel_dim": 3}}),
+    ],
+    ids=named,
+)
+def test_latents_of_other_families(tmp_path, family, options, home):
+    """Decays are computed in float32 both ways."""
+    path, model = write(tmp_path, family, **options)
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM and not loaded.lm.kernels.startswith("none")
+    assert not (home / "dequantised").exists()
+    theirs, ours = model.state_dict(), loaded.lm.transformers_copy(torch.float32).state_dict()
+    assert theirs.keys() == ours.keys()
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name].float(), weight, atol=1e-6 if "A_log" in name else 0, rtol=0)
+    assert errors(loaded, model).median() < ROUNDED
+    assert errors(load(path, dtype="float32"), model).max() < 1e-4
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_answers_of_other_families_in_float32(tmp_path, family):
+    path, model = write(tmp_path, family, scale=1.0)
+    assert decoded(load(path, dtype="float32").lm) == generated(model)
 
 
 @needs_kernels
@@ -129,6 +160,14 @@ def test_later_starts_need_no_comparison(tmp_path, family, monkeypatch):
         ("deepseek_v2", {"rope__scaling__yarn_beta_fast": 16.0}),
         ("deepseek_v2", {"rope__scaling__type": "linear"}),
         ("deepseek_v2", {"unheard_of": 3}),
+        *((each, {"unheard_of": 3}) for each in OTHERS),
+        *(("kimi_linear", {key: None}) for key in ("kda__head_dim", "ssm__conv_kernel", "expert_gating_func")),
+        ("kimi_linear", {"expert_gating_func": 1}),
+        ("kimi_linear", {"expert_weights_norm": False}),
+        ("kimi_linear", {"attention__head_count_kv": [0, 0, 0, 0]}),
+        ("kimi_linear", {"leading_dense_block_count": 4}),
+        ("minicpm3", {"attention__head_count_kv": 2}),
+        ("minicpm3", {"attention__kv_lora_rank": None}),
     ],
     ids=named,
 )
@@ -144,6 +183,12 @@ def test_what_is_not_known_is_refused(tmp_path, family, said):
 def test_a_weight_that_is_missing(tmp_path, left):
     with pytest.raises(ModelLoadError, match="not known"):
         load(write_small(tmp_path, "deepseek_v3", leave_out=(left,)))
+
+
+@pytest.mark.parametrize("left", ["blk.0.ssm_conv1d_q.weight", "blk.0.ssm_conv1d_k.weight", "blk.2.ssm_a"])
+def test_a_part_of_a_delta_net_that_is_missing(tmp_path, left):
+    with pytest.raises(ModelLoadError, match="not known"):
+        load(write_small(tmp_path, "kimi_linear", leave_out=(left,)))
 
 
 def test_a_shape_that_the_metadata_does_not_say(tmp_path):
