@@ -292,7 +292,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("arcee", "glm4_moe", "hunyuan_v1_dense", "ministral"), {"head_dim": 128}),
     "bamba": {"attn_layer_indices": [9, 18, 27]},
     "nemotron": {"hidden_size": 3072, "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128},
-    "dots1": {"n_shared_experts": 2, "n_routed_experts": 128, "num_experts_per_tok": 6},
+    "dots1": {"hidden_size": 4096, "n_shared_experts": 2, "n_routed_experts": 128, "num_experts_per_tok": 6},
     "hunyuan_v1_moe": {"num_experts": 64, "moe_topk": 8, "intermediate_size": 3072, "head_dim": 128},
     "deepseek_v2": {"moe_intermediate_size": 1408},
     "falcon_h1": {"hidden_size": 1024, "num_attention_heads": 16, "mamba_d_ssm": 1536, "mamba_n_heads": 24},
@@ -381,7 +381,7 @@ def transformers_names() -> Iterator[tuple[str, str]]:
 
     for family, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
         own = name if isinstance(name, str) else name[0]
-        start = family.replace("_text", "").replace("_", "").replace("v1dense", "densev1")
+        start = family.replace("_text", "").replace("_", "").replace("v1dense", "densev1").replace("v1moe", "moev1")
         if own.lower().replace("_", "").startswith(start):
             yield own, family
 

@@ -86,7 +86,7 @@ def describe(model: Any) -> Decoder:
         raise NotDescribedError(f"{type(model).__name__} has no description")
     try:
         described = FAMILIES[name](text)
-    except AttributeError as error:  # another version of the family has other parts
+    except (AttributeError, ZeroDivisionError) as error:  # other parts of another version, or a factor of 0
         raise NotDescribedError(f"{type(model).__name__} is not as its description expects it: {error}") from error
     linear = SkeletonLinear if isinstance(model, Skeleton) else nn.Linear
     if other := next((each for each in matrices(described) if type(each) is not linear), None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, TypeAlias
 
 from rapid_integrations.models.gguf.forms import Forms
@@ -184,15 +185,19 @@ def granite_factors(told: Told) -> dict[str, Any]:
     """Return what all Granites have beside Llama.
 
     Raises:
-        KeyError: a factor is left out.
+        KeyError, TypeError: a factor is left out, or none; logits are divided by theirs.
     """
-    return {
+    factors = {
         "attention_multiplier": told["attention.scale"],
         "embedding_multiplier": told["embedding_scale"],
         "residual_multiplier": told["residual_scale"],
         "logits_scaling": told["logit_scale"],
-        "attention_bias": False,
     }
+    if not all(isinstance(each, int | float) and isfinite(each) for each in factors.values()):
+        raise TypeError(f"factors are {factors}")
+    if not factors["logits_scaling"]:
+        raise TypeError("logits are divided by 0")
+    return factors | {"attention_bias": False}
 
 
 def whole_heads(told: Told) -> dict[str, Any]:

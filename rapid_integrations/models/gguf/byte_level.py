@@ -43,14 +43,19 @@ _K_EXAONE = (  # a space between words belongs to them
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"
 )
+_JAIS_2 = LLAMA_3_SPLIT.removesuffix(r"\s+(?!\S)|\s+") + (  # long runs of spaces are divided
+    "|".join(rf"\s{{{count}}}(?!\S)" for count in (512, 256, 128, 64, 32, 16, 8, 4, "1,2")) + r"|\s{1}"
+)
 # Of GLM-4 and its successors, of LFM2, and of OLMo 2 and Granite 4; transformers splits them as GPT-2.
 AS_LLAMA_3 = frozenset({"chatglm-bpe", "glm4", "lfm2", "dbrx"})
-SINGLE_DIGITS = frozenset({"refact", "starcoder", "command-r", "exaone"})  # of Granite, StarCoder2 and Cohere; the same
+# Of Granite, StarCoder2, Cohere, SmolLM2 and EXAONE 3; the same.
+SINGLE_DIGITS = frozenset({"refact", "starcoder", "command-r", "smollm", "exaone"})
 UNKNOWN_TO_TRANSFORMERS: dict[str | None, str | tuple[str, ...]] = {
     "seed-coder": _SEED,
     "deepseek-v3": _DEEPSEEK_3,
     "hunyuan-dense": _DEEPSEEK_3,
-    "hunyuan": LLAMA_3_SPLIT.replace("{1,3}", ""),
+    **dict.fromkeys(("hunyuan", "stablelm2"), LLAMA_3_SPLIT.replace("{1,3}", "")),
+    "jais-2": _JAIS_2,
     "tekken": _TEKKEN,
     "exaone-moe": _K_EXAONE,
     **dict.fromkeys(("gpt-4o", "llama4", "minimax-m2"), _GPT_4O),
@@ -63,7 +68,7 @@ SPLITS: dict[str | None, str | tuple[str, ...]] = {
 }
 """How a text is split, by names that files have for it: by one expression, or by several, one behind the other."""
 
-AS_GPT_2 = frozenset({None, "default", "gpt-2", "olmo", "smollm", "exaone4"})
+AS_GPT_2 = frozenset({None, "default", "gpt-2", "phi-2", "mpt", "olmo", "exaone4"})
 _CONTROL, _USER_DEFINED = 3, 4  # kinds of tokens in GGUF
 _OF_GPT_2 = "<|endoftext|>"  # which transformers gives every such tokenizer
 _KINDS = "tokenizer.ggml.token_type"

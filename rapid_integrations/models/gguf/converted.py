@@ -39,8 +39,9 @@ from rapid_integrations.models.weights import require_all_weights
 from rapid_integrations.packaged.wheels import models_dir
 
 _COMPLETE = "complete"  # written last; a folder without it is left from an interrupted conversion
-# The file's content. It is empty in copies of release 0.1, which may hold random weights and lack ends of turns.
-_VERSION = "2"
+# The file's content. It is empty in copies of release 0.1, which may hold random weights and lack ends of turns. Those
+# of 2 may split texts as GPT-2, whatever the model was trained with.
+_VERSION = "3"
 _SIZES = {
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",

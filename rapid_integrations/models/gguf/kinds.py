@@ -29,6 +29,15 @@ _RECURRENT_READ = (
     "kimi-linear",
 )
 _DIFFUSED = ("dream", "llada")
+_ALIBI = "it has no rotary positions but ALiBi, a bias that grows with the distance, which the kernels lack"
+_LACKING = {
+    "apertus": "the activation of its MLPs (xIELU) has learned numbers, which the kernels lack",
+    "phimoe": "its router chooses one expert behind the other, which the kernels lack",
+    "mimo2": "the values of its heads have other widths than the keys, which the kernels lack",
+    "mistral4": "the queries of its latent attention grow with their position, which the kernels lack",
+    **dict.fromkeys(("mpt", "refact", "jais"), _ALIBI),
+}
+"""What keeps a family from being read, if it is more than names."""
 
 
 def refuse_gguf(header: GgufHeader) -> None:
@@ -81,9 +90,10 @@ def refuse_gguf(header: GgufHeader) -> None:
     if own is None or not own.long_rope:
         _refuse_long_rope(header)
     if architecture not in (readable := _by_transformers() | READ):
+        why = f": {_LACKING[architecture]}" if architecture in _LACKING else ""
         raise UnsupportedModelError(
-            f"{path} is a {architecture!r} model; GGUF files are read of {', '.join(sorted(readable))}. Take "
-            "the model's safetensors"
+            f"{path} is a {architecture!r} model{why}; GGUF files are read of {', '.join(sorted(readable))}. Take "
+            "the model's safetensors; `rapid models check` says whether its family runs"
         )
 
 

@@ -55,6 +55,14 @@ OTHERS = {
     },
     "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75}},
     "stablelm": {"use_parallel_residual": True},
+    "afmoe": {"num_hidden_layers": 4, "mup_enabled": True, "route_scale": 1.5},
+    "dots1": {"n_group": 4, "topk_group": 2, "routed_scaling_factor": 1.5},
+    "ministral3": {
+        "rope_parameters": {
+            **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16},
+            **{"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1},
+        },
+    },
 }
 DENSE = (
     *(
@@ -85,13 +93,18 @@ DENSE = (
         "smollm3",
     ),
     *("helium", "minicpm3", "phi", "stablelm", "starcoder2", "vaultgemma", "youtu"),
+    *("jais2", "ministral3", "nemotron"),
 )
 EXPERTS = (
     *("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "sarvam_mla"),
     *("ernie4_5_moe", "exaone_moe", "gemma4_text, experts", "gemma4_text, experts and inputs", "glm4_moe", "gpt_oss"),
     *("granitemoe", "granitemoeshared", "llama4_text", "minimax_m2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"),
+    *("afmoe", "dots1", "hunyuan_v1_moe"),
 )
-RARE = ("ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "vaultgemma")
+RARE = (
+    *("dots1", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "hunyuan_v1_moe", "jais2", "nemotron"),
+    "vaultgemma",
+)
 
 
 def run(families):
@@ -168,7 +181,7 @@ IN_COMPANY = (
         "gemma4_text, experts",
         "gpt_oss",
     ),
-    *("llama4_text", "olmo3", "qwen3_moe"),
+    *("afmoe", "llama4_text", "ministral3", "olmo3", "qwen3_moe"),
 )
 
 

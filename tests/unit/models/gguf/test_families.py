@@ -451,6 +451,7 @@ def test_a_shape_that_the_metadata_does_not_say(tmp_path, family):
         ("phi3", {"attention__sliding_window": None}),
         ("phi3", {"rope__scaling__attn_factor": 1.2}),
         ("granite", {"residual_scale": None}),
+        *((family, {"logit_scale": each}) for family in ("granite", "minicpm") for each in (0.0, math.inf, "4")),
         ("olmo2", {"attention__key_length": 32}),
         ("cohere2", {"logit_scale": None}),
         ("cohere", {"logit_scale": None}),
