@@ -17,7 +17,7 @@ from rapid_integrations.models.gguf.header import read_header
 from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.gguf.tensors import MappedTensors
 from tests.toys.every_family import decoded, generated
-from tests.toys.gguf_experts import IDS, ROUNDED, errors, logits
+from tests.toys.gguf_experts import IDS, MERGES, ROUNDED, TOKENIZER, errors, logits
 from tests.toys.gguf_families import (
     ALWAYS_TIED,
     ARCHITECTURES,
@@ -29,7 +29,7 @@ from tests.toys.gguf_families import (
     mixed,
     write_family,
 )
-from tests.toys.gguf_file import named
+from tests.toys.gguf_file import named, write_tensors
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("home")]
 needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
@@ -402,6 +402,22 @@ def test_the_comparison_has_a_layer_of_each_kind(tmp_path):
     config = described(path)
     small, _ = comparison._small(config, weights_of(MappedTensors([read_header(path)]), config, torch.bfloat16))
     assert sorted(small["no_rope_layers"]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "why"),
+    [
+        ("apertus", "xIELU"),
+        ("phimoe", "its router"),
+        ("mpt", "ALiBi"),
+        ("grok", "'grok' model; GGUF files are read of"),
+    ],
+)
+def test_what_the_kernels_lack_is_said(tmp_path, architecture, why):
+    weights = {"token_embd.weight": torch.zeros(len(TOKENIZER), 32)}
+    path = write_tensors(tmp_path / "tiny.gguf", architecture, weights, TOKENIZER, MERGES, block_count=1)
+    with pytest.raises(UnsupportedModelError, match=why):
+        load(path)
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
