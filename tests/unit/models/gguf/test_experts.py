@@ -236,7 +236,7 @@ def test_formats_of_published_files(tmp_path, family, formats):
 
 
 @needs_kernels
-@pytest.mark.parametrize("family", ["qwen2_moe", "gpt_oss"])
+@pytest.mark.parametrize("family", ["qwen2_moe", "gpt_oss", "llama4_text", "afmoe"])
 def test_a_token_has_its_bits_alone_among_drafts_and_in_company(tmp_path, family):
     lm = load(write(tmp_path, family)[0]).lm
 
@@ -293,8 +293,9 @@ def test_greedy_answers_in_float32(tmp_path, family):
 
 
 @needs_kernels
-def test_later_starts_need_no_comparison(tmp_path, monkeypatch):
-    path, _ = write(tmp_path, "olmoe")
+@pytest.mark.parametrize("family", ["olmoe", "llama4_text", "afmoe"])
+def test_later_starts_need_no_comparison(tmp_path, family, monkeypatch):
+    path, _ = write(tmp_path, family)
     first = load(path)
     monkeypatch.setattr(stored, "_converted", None)
     monkeypatch.setattr(stored, "compare", None)

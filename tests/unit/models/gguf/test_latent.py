@@ -128,13 +128,14 @@ def test_float32_has_the_logits_and_answers_of_the_dequantised_weights(tmp_path,
 
 
 @needs_kernels
-def test_a_draft_has_the_bits_of_single_steps(tmp_path):
-    loaded = load(write(tmp_path, "deepseek_v3")[0])
+@pytest.mark.parametrize("family", ["deepseek_v3", *OTHERS])
+def test_a_draft_has_the_bits_of_single_steps(tmp_path, family):
+    loaded = load(write(tmp_path, family)[0])
     assert torch.equal(logits(loaded, (60, 20)), logits(loaded, (60, *[1] * 20)))
 
 
 @needs_kernels
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES | OTHERS)
 def test_later_starts_need_no_comparison(tmp_path, family, monkeypatch):
     path, _ = write(tmp_path, family)
     first = load(path)

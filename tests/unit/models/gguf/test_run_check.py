@@ -22,7 +22,7 @@ needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler
 FAMILIES = [(gguf_families.made, gguf_families.write_family, name) for name in gguf_families.ARCHITECTURES]
 FAMILIES += [(gguf_mixers.made, gguf_mixers.write_mixers, name) for name in gguf_mixers.FAMILIES]
 FAMILIES += [(gguf_gemma4.made, gguf_gemma4.write_gemma4, name) for name in gguf_gemma4.MODELS]
-FAMILIES += [(gguf_latent.made, gguf_latent.write_latent, name) for name in gguf_latent.FAMILIES]
+FAMILIES += [(gguf_latent.made, gguf_latent.write_latent, name) for name in gguf_latent.FAMILIES | gguf_latent.OTHERS]
 FAMILIES += [(lambda name: gguf_gemma3n.made(), gguf_gemma3n.write_gemma3n, "gemma3n")]
 FAMILIES += [(gguf_hybrids.made, gguf_hybrids.write_hybrid, "qwen3_5_text")]
 
