@@ -22,6 +22,7 @@ from rapid_integrations.models.families import (
     gemma4,
     glm,
     glm_moe,
+    gpt2,
     gpt_neox,
     gpt_oss,
     granite,
@@ -32,19 +33,22 @@ from rapid_integrations.models.families import (
     llama,
     llama4,
     mixtral,
+    nanochat,
     nemotron_h,
     olmo,
     olmo_hybrid,
     phi,
+    phimoe,
     qwen_next,
     starcoder,
+    zamba2,
 )
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
-    *(bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt_neox, gpt_oss),
-    *(granite, granite_hybrid, hunyuan, kimi_linear, lfm2, llama, llama4, mixtral, nemotron_h, olmo, olmo_hybrid, phi),
-    *(qwen_next, starcoder),
+    *(bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt2, gpt_neox, gpt_oss),
+    *(granite, granite_hybrid, hunyuan, kimi_linear, lfm2, llama, llama4, mixtral, nanochat, nemotron_h, olmo),
+    *(olmo_hybrid, phi, phimoe, qwen_next, starcoder, zamba2),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()
