@@ -124,6 +124,7 @@ def recurrent_at_random(rng):
             "mamba_ngroups": rng.choice([1, 2, 4]),
         }
         shape |= {"adapter_rank": 32 * rng.randint(1, 3), "use_shared_attention_adapter": several}
+        shape["attention_head_dim"] = 32
         shape |= {"num_mem_blocks": rng.choice([1, 2]), "add_bias_linear": rng.random() < 0.5}
         blocks = rng.choices(["linear_attention", "hybrid"], k=3)
         shape |= {"layers_block_type": ["hybrid", *blocks], "num_hidden_layers": 4}
