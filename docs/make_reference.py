@@ -191,6 +191,11 @@ does not give wrong answers. Greedy output of every family that runs equals tran
 Phi-3.5, Phi-4-mini and others whose rotations follow the length ("longrope") choose between their short and their long
 angles once for a text. The long ones serve a request whose prompt, output and drafts may exceed the original length
 together. So its keys never have to change, and rows are shared only among texts with the same angles.
+Phi-3.5-MoE has its short angles for texts of any length, as transformers has it.
+
+Zamba2's shared blocks are held once, and what a layer has of its own beside them (adapters) keeps the model's dtype.
+The learned positions of GPT-2 and OPT end with their table. OPT-350M, whose norms stand behind what is added, runs in
+transformers' forward.
 
 Multi-head latent attention (DeepSeek V2 and V3, GLM-4.7-Flash, Kimi K2.5 and Linear, MiniCPM3, Youtu, A.X K1) is cached
 as latents: a token takes `kv_lora_rank + qk_rope_head_dim` numbers a layer, and not the keys and values of all heads.
@@ -203,10 +208,10 @@ Recurrent layers (gated delta nets, Mamba, lightning attention) and short convol
 values. It is kept every 512 to 4,096 tokens of a prompt, where other prompts with the same beginning go on.
 
 - **Described families** (Qwen3-Next, Qwen3.5, OLMo hybrid, Kimi Linear, Granite 4, Falcon-H1, Nemotron-H, Bamba,
-  LFM2): what the newest tokens add to a state is recorded, so a rejected draft is forgotten, and nothing is read twice.
-  Their prefixes are kept on disk, too. Drafts are chains, not trees, and no layer is skipped. Nemotron-H's steps are at
-  least `time_step_min`, as transformers has it where it reads several tokens; for single ones, it leaves that out.
-  Nemotron 3 with experts that read latents (`moe_latent_size`) runs in transformers' forward.
+  Zamba2, LFM2): what the newest tokens add to a state is recorded, so a rejected draft is forgotten, and nothing is
+  read twice. Their prefixes are kept on disk, too. Drafts are chains, not trees, and no layer is skipped. Steps of
+  Nemotron-H and Zamba2 are at least `time_step_min`, as transformers has it where it reads several tokens; for single
+  ones, it leaves that out. Nemotron 3 with experts that read latents (`moe_latent_size`) runs in transformers' forward.
 - **Others**: the state at the start of a round is kept, and behind a rejected draft the accepted tokens are read once
   more. transformers continues some of them (Mamba, Falcon-Mamba, Jamba, Zamba, RecurrentGemma) with single tokens only:
   their prompts are slow behind the first 1,024 tokens. Their prefixes are kept in memory, and not on disk.
@@ -299,6 +304,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"layer_types": ["linear_attention"] * 5 + ["full_attention"] + ["linear_attention"] * 26},
     "nemotron_h": {"moe_intermediate_size": 1856, "moe_shared_expert_intermediate_size": 3712},
     "stablelm": {"hidden_size": 2048},
+    "zamba2": {"n_mamba_heads": 80, "use_shared_attention_adapter": True},
     **dict.fromkeys(("lfm2", "lfm2_moe"), {"layer_types": ["conv", "full_attention"] * 16, "hidden_size": 2048}),
     "phi3": {
         "max_position_embeddings": 131072,
@@ -311,10 +317,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 # Families of the table beside those that are described.
 FURTHER = (
-    *("gpt2", "nanochat", "opt", "phimoe"),
     *("bloom", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "jamba", "mamba2", "mpt"),
     *("recurrent_gemma", "rwkv", "bailing_hybrid", "falcon_mamba", "mamba", "minimax"),
-    *("zamba", "zamba2", "zaya"),
+    *("zamba", "zaya"),
 )
 
 

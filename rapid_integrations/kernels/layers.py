@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from torch import Tensor
 
-Activation: TypeAlias = Literal["silu", "gelu_tanh", "gelu", "relu_squared", "clipped_swiglu"]
+Activation: TypeAlias = Literal["silu", "gelu_tanh", "gelu", "relu_squared", "clipped_swiglu", "relu"]
 """What is done to the gate of an MLP. `clipped_swiglu` is GPT-OSS's: see `kernels/cpu/norms.h`."""
 
 NormScope: TypeAlias = Literal["every head", "own head", "all heads"]
@@ -91,6 +91,9 @@ class Routing:
         scales_inputs: the weights are factors on what experts read, and not on what they give.
         logit_scale: factor on the router's outputs for experts.
         factors: (N,) float32, of each expert, on its weight after all else; None stands for ones.
+        near: experts are taken one after another (SparseMixer, arXiv 2409.12136). The weight of each is its softmax
+            among the scores s of those that are left, without those of which (best - s) / max(|s|, best) is more than
+            this. None: all are taken at once.
     """
 
     taken: int
@@ -106,6 +109,7 @@ class Routing:
     scales_inputs: bool = False
     logit_scale: float = 1.0
     factors: Tensor | None = None
+    near: float | None = None
 
 
 @dataclass(frozen=True)

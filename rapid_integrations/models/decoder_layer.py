@@ -14,6 +14,7 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import (
+    NativeAdapter,
     NativeAlternation,
     NativeExperts,
     NativeInput,
@@ -25,6 +26,7 @@ from rapid_integrations.kernels.cpu import (
 from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Norm, Rope
 from rapid_integrations.models.alternating import quantile, thinned
 from rapid_integrations.models.description import (
+    Adapter,
     Attention,
     Experts,
     Growth,
@@ -41,9 +43,48 @@ from rapid_integrations.models.norms import normalised, normed_rows
 from rapid_integrations.models.recurrence import TakenRecurrence
 from rapid_integrations.models.rotation import Tables, turned
 from rapid_integrations.models.short_convolution import TakenConvolution
-from rapid_integrations.models.taken_weights import Linears, Matrices, StackHolder, fuse, take_stack
+from rapid_integrations.models.taken_weights import Linears, Matrices, SharedProducts, StackHolder, fuse, take_stack
 
 _CLIP, _STEEPNESS = 7.0, 1.702  # of GPT-OSS
+
+
+@dataclass(frozen=True)
+class TakenAdapter:
+    """An adapter whose weights were taken over: `down` is one product for all parts. It is never quantised."""
+
+    down: Linear
+    up: tuple[Linear, ...]
+    rank: int
+
+    @classmethod
+    def of(cls, adapter: Adapter | None, arena: Arena | None) -> TakenAdapter | None:
+        """Take the weights from their modules."""
+        if adapter is None:
+            return None
+        return cls(
+            fuse(adapter.down, None, arena),
+            tuple(fuse([each], None, arena) for each in adapter.up),
+            adapter.up[0].in_features,
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return up(down(x)), (T, O), of (T, K)."""
+        parts = torch.split(self.down(x), self.rank, dim=1)
+        return torch.cat([up(each) for up, each in zip(self.up, parts, strict=True)], dim=1)
+
+    @property
+    def products(self) -> dict[str, Linear]:
+        """All products by name."""
+        return {"down": self.down} | {f"up.{index}": each for index, each in enumerate(self.up)}
+
+    def matrices(self, described: Adapter) -> Matrices:
+        """Return the products with the modules of `described` whose weights they hold."""
+        ups = zip(self.up, described.up, strict=True)
+        return [(self.down, Linears(described.down)), *((own, Linears([up])) for own, up in ups)]
+
+    def native(self) -> NativeAdapter:
+        """Return it for the kernels."""
+        return NativeAdapter(native_matrix(self.down), [native_matrix(each) for each in self.up])
 
 
 @dataclass(frozen=True)
@@ -61,6 +102,8 @@ class TakenLayer:
         beside: experts beside the MLP.
         recurrence: what stands in the place of an attention or beside it; None: nothing does.
         recurred_out: the product behind a recurrence beside the attention.
+        aside: the product of what a layer gives that gives nothing to the sum.
+        adapters: beside `qkv` and beside the first product of the MLP.
     """
 
     described: Layer
@@ -73,11 +116,32 @@ class TakenLayer:
     beside: TakenExperts | None = None
     recurrence: TakenRecurrence | TakenConvolution | None = None
     recurred_out: Linear | None = None
+    aside: Linear | None = None
+    adapters: tuple[TakenAdapter | None, TakenAdapter | None] = (None, None)
 
     @classmethod
-    def of(cls, layer: Layer, rope: Rope, quantization: Quantization | None, arena: Arena | None) -> TakenLayer:
-        """Take the weights of a layer from its modules."""
+    def of(
+        cls,
+        layer: Layer,
+        rope: Rope,
+        quantization: Quantization | None,
+        arena: Arena | None,
+        shared: SharedProducts | None = None,
+    ) -> TakenLayer:
+        """Take the weights of a layer from its modules. `shared`: those that other layers have, too."""
         attention, mlp, recurs = layer.attention, layer.mlp, layer.recurs
+        if layer.aside is not None:
+            assert isinstance(attention, Attention) and isinstance(mlp, Mlp)
+            known = shared or SharedProducts()
+            return cls(
+                layer,
+                rope,
+                known.fuse(attention.qkv, quantization, arena),
+                known.fuse((attention.out,), quantization, arena),
+                (known.fuse(mlp.gate_up, quantization, arena), known.fuse((mlp.down,), quantization, arena)),
+                aside=fuse([layer.aside], quantization, arena),
+                adapters=(TakenAdapter.of(attention.adapter, arena), TakenAdapter.of(mlp.adapter, arena)),
+            )
         recurrence: TakenRecurrence | TakenConvolution | None = None
         latent = own = recurred_out = None
         if isinstance(recurs, Recurrence):  # before its inputs, which may be rows of the same matrix as its rates
@@ -163,6 +227,11 @@ class TakenLayer:
             named |= {"input.gate": self.input[0], "input.projection": self.input[1]}
         for name in ("gate_up", "down") if self.experts is not None else ():
             named |= {f"experts.{index}.{name}": each for index, each in enumerate(getattr(self.experts, name))}
+        for where, adapter in zip(("qkv", "gate_up"), self.adapters, strict=True):
+            if adapter is not None:
+                named |= {f"{where}_adapter.{name}": each for name, each in adapter.products.items()}
+        if self.aside is not None:
+            named["aside"] = self.aside
         if self.mlp is None or isinstance(self.mlp, TakenExperts):
             return named
         return named | {"gate_up": self.mlp[0], "down": self.mlp[1]}
@@ -178,6 +247,8 @@ class TakenLayer:
         if (laurel := self.described.laurel) is not None:
             own += laurel.left.weight.nbytes + laurel.right.weight.nbytes
         own += 0 if self.experts is None else self.experts.step_bytes
+        own += 0 if self.aside is None else self.aside.step_bytes
+        own += sum(each.step_bytes for own in self.adapters if own is not None for each in own.products.values())
         if self.mlp is None or isinstance(self.mlp, TakenExperts):
             return own
         return own + sum(product.step_bytes for product in self.mlp)
@@ -195,6 +266,8 @@ class TakenLayer:
             held += self.recurrence.matrices(recurs)
         if self.recurred_out is not None and recurs is not None:
             held.append((self.recurred_out, Linears([recurs.out])))
+        if isinstance(attention, Attention) and self.adapters[0] is not None and attention.adapter is not None:
+            held += self.adapters[0].matrices(attention.adapter)
         if isinstance(attention, Attention) and self.latent is not None and attention.latent is not None:
             held += self.latent.matrices(attention.latent)
         if self.input is not None and described.input is not None:
@@ -208,6 +281,10 @@ class TakenLayer:
         if isinstance(mlp, Mlp):
             assert isinstance(self.mlp, tuple)
             held += [(self.mlp[0], Linears(mlp.gate_up)), (self.mlp[1], Linears([mlp.down]))]
+            if self.adapters[1] is not None and mlp.adapter is not None:
+                held += self.adapters[1].matrices(mlp.adapter)
+        if self.aside is not None and described.aside is not None:
+            held.append((self.aside, Linears([described.aside])))
         if self.experts is None or described.experts is None:
             return held
         gate_up, down, shared = list(self.experts.gate_up), list(self.experts.down), described.experts.shared
@@ -234,6 +311,8 @@ class TakenLayer:
         mlp = self.described.mlp
         assert self.mlp is not None and isinstance(mlp, Mlp)
         gate_up = self.mlp[0](normed)
+        if self.adapters[1] is not None:
+            gate_up = gate_up + self.adapters[1](normed)
         if mlp.sparsity and not kernels:
             gate, up = gate_up.chunk(2, dim=-1)
             gate_up = torch.cat([thinned(gate, mlp.sparsity), up], dim=-1)
@@ -263,6 +342,18 @@ class TakenLayer:
         assert self.recurred_out is not None and beside is not None
         of_recurrence = _scaled(self.recurred_out(recurred), beside.factor)
         return of_recurrence + _scaled(self.out(attended), self.attention.factor)
+
+    def projected(self, normed: Tensor) -> Tensor:
+        """Return what `qkv` and an adapter beside it make of rows."""
+        qkv = self.qkv(normed)
+        return qkv if self.adapters[0] is None else qkv + self.adapters[0](normed)
+
+    def given_aside(self, attended: Tensor, kernels: bool) -> Tensor:
+        """Return what a layer that gives nothing to the sum adds to what the next one reads, (T, E)."""
+        before = self.described.before_mlp
+        assert self.aside is not None and before is not None
+        read = normed_rows(before, attended, kernels)
+        return self.aside(self.mixed(read, attended, kernels))
 
     def ended(self, x: Tensor, given: Tensor | None) -> Tensor:
         """Return what the layer gives, (T, E): `x` and what it makes of its own input, (T, P), scaled."""
@@ -331,6 +422,10 @@ class TakenLayer:
             quantile=None if factors is None else _quantile(factors, torch.bfloat16),
             laurel=None if layer.laurel is None else _native_laurel(layer.laurel),
             alternation=self.alternation,
+            aside=None if self.aside is None else native_matrix(self.aside),
+            with_embedding=layer.with_embedding,
+            qkv_adapter=None if self.adapters[0] is None else self.adapters[0].native(),
+            gate_up_adapter=None if self.adapters[1] is None else self.adapters[1].native(),
         )
         if self.recurrence is not None:
             own_out = None if self.recurred_out is None else native_matrix(self.recurred_out)
@@ -377,8 +472,8 @@ def activate(gate_up: Tensor, activation: Activation, gated: bool) -> Tensor:
         return gate * torch.sigmoid(_STEEPNESS * gate) * up
     if activation == "silu":
         out = silu(gate)
-    elif activation == "relu_squared":
-        out = relu(gate).square()
+    elif activation in ("relu", "relu_squared"):
+        out = relu(gate) if activation == "relu" else relu(gate).square()
     else:
         out = gelu(gate, approximate="tanh" if activation == "gelu_tanh" else "none")
     return out if up is None else out * up

@@ -46,6 +46,12 @@ def columns_of(described: Decoder) -> Iterator[int]:
             yield layer.laurel.right.in_features
         if isinstance(layer.mlp, Mlp):
             yield layer.mlp.down.in_features
+        if layer.with_embedding:
+            yield 2 * described.embedding.weight.shape[1]
+        for part in (layer.attends, layer.mlp):
+            if (adapter := getattr(part, "adapter", None)) is not None:
+                yield from (each.in_features for each in adapter.up)
+                yield sum(each.in_features for each in adapter.up)
         if (experts := layer.experts) is not None:
             yield 0 if experts.router[0].shape[0] <= MAX_EXPERTS else 1  # more of them are not served
             yield experts.inner

@@ -48,7 +48,31 @@ class RowsOf:
         return None if bias is None else bias[self.rows.to(bias.device)]
 
 
-Inputs: TypeAlias = tuple[nn.Linear | RowsOf, ...]
+@dataclass(frozen=True)
+class Transposed:
+    """A module whose matrix lies by columns: (K, O), as GPT-2's `Conv1D` has it."""
+
+    module: Any
+    out_features: int
+    in_features: int
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix, (O, K)."""
+        rows: Tensor = self.module.weight.t()
+        return rows
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Its biases, (O,); None: there are none."""
+        bias: Tensor | None = self.module.bias
+        return bias
+
+
+OneMatrix: TypeAlias = nn.Linear | Transposed
+"""A whole matrix."""
+
+Inputs: TypeAlias = tuple[nn.Linear | RowsOf | Transposed, ...]
 """Matrices with the same input. Their outputs lie one behind the other."""
 
 
@@ -103,6 +127,19 @@ class Growth:
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """A product of low rank beside one of which several layers share the weights: up(down(x)) (arXiv 2106.09685).
+
+    Attributes:
+        down: matrices (R, K), which read what those read beside which they stand.
+        up: of each of them the matrix (o, R) behind it. What they give lies one behind the other.
+    """
+
+    down: tuple[nn.Linear, ...]
+    up: tuple[nn.Linear, ...]
+
+
+@dataclass(frozen=True)
 class Attention:
     """An attention.
 
@@ -124,10 +161,11 @@ class Attention:
         gated: `qkv` has behind the values a gate for each head (H * D). Its sigmoid is a factor on what heads give.
         keys_of: number of the layer whose keys and values this one reads. Such layers come behind all others.
         factor: on what `out` gives, where a recurrence stands beside it.
+        adapter: beside `qkv`; None: there is none.
     """
 
     qkv: Inputs
-    out: nn.Linear
+    out: OneMatrix
     scale: float
     window: int | None = None
     kind: AttentionKind = PLAIN
@@ -144,6 +182,7 @@ class Attention:
     growth: Growth | None = None
     gated: bool = False
     factor: float = 1.0
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True)
@@ -256,15 +295,17 @@ class Mlp:
         sparsity: share of the gate's numbers that are to become 0; see `alternating.thinned`.
         gate_factor: on the gate before its activation.
         factor: on what `down` gives.
+        adapter: beside `gate_up`, of a layer with `Layer.aside`; None: there is none.
     """
 
     gate_up: Inputs
-    down: nn.Linear
+    down: OneMatrix
     activation: Activation
     gated: bool = True
     sparsity: float = 0.0
     gate_factor: float = 1.0
     factor: float = 1.0
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True)
@@ -401,6 +442,11 @@ class Layer:
         laurel: a further summand beside the attention; the sum is divided by the root of 2. None: there is none.
         beside: experts beside the MLP, with `Experts.branches`.
         recurrence: stands beside the attention: both read the same rows, and the sum of what they give is added.
+        aside: (E, E): the layer, an attention and an MLP, gives nothing to the sum. The MLP reads what the attention
+            gives, and the next layer reads this of what the MLP gives, added to the rows; what that one gives is added
+            to the rows alone. Such layers may share modules' weights. None: it is another layer.
+        with_embedding: `before_attention` and what stands behind it read (2 E,): the row, and behind it the embedded
+            one.
     """
 
     attention: Attention | Recurrence | ShortConvolution
@@ -417,6 +463,8 @@ class Layer:
     laurel: Laurel | None = None
     beside: Experts | None = None
     recurrence: Recurrence | None = None
+    aside: nn.Linear | None = None
+    with_embedding: bool = False
 
     @property
     def experts(self) -> Experts | None:
@@ -447,6 +495,25 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Positions:
+    """Learned positions, which are added to embedded rows.
+
+    Attributes:
+        embedding: the module that holds the table (positions, E).
+        first: the row of position 0.
+    """
+
+    embedding: Any
+    first: int = 0
+
+    @property
+    def table(self) -> Tensor:
+        """The rows from position 0 on."""
+        rows: Tensor = self.embedding.weight.data[self.first :]
+        return rows
+
+
+@dataclass(frozen=True)
 class Decoder:
     """A whole decoder.
 
@@ -462,6 +529,8 @@ class Decoder:
         rotations: what `Attention.rotation` counts.
         inputs: of every layer; None: there are none.
         streams: of states; None: there is one.
+        positions: that are learned; None: there are none.
+        embedding_norm: of embedded rows, with their positions; None: there is none.
     """
 
     heads: int
@@ -478,6 +547,8 @@ class Decoder:
     logit_softcap: float | None = None
     inputs: LayerInputs | None = None
     streams: Streams | None = None
+    positions: Positions | None = None
+    embedding_norm: Norm | None = None
 
     @property
     def attentions(self) -> list[Attention]:
@@ -518,6 +589,8 @@ class Decoder:
             return "its layers have heads of several shapes, inputs of their own or the keys of other layers"
         if any(attention.growth is not None for attention in self.attentions):
             return "its queries grow with their position"
+        if self.positions is not None or self.embedding_norm is not None:
+            return "its positions are learned, or its embedded rows normalised"
         return ""
 
 
@@ -539,10 +612,10 @@ def parameters(described: Any) -> Iterator[Tensor]:
 
 
 def matrices(described: Any) -> Iterator[nn.Module]:
-    """Yield every module that holds a matrix."""
+    """Yield every module that holds a matrix by rows."""
     if isinstance(described, nn.Module):
         yield described
-    elif is_dataclass(described) and not isinstance(described, Stack):
+    elif is_dataclass(described) and not isinstance(described, (Stack, Transposed)):
         for field in fields(described):
             if field.name not in ("modules", "embedding"):
                 yield from matrices(getattr(described, field.name))

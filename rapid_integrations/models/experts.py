@@ -70,6 +70,8 @@ class TakenExperts:
         routing = self.routing
         outputs = PlainLinear(self.router, self.router_bias)(x.to(self.router.dtype)).float()
         logits = (outputs[:, :-1] if routing.shared_gate else outputs) * routing.logit_scale
+        if routing.near is not None:
+            return _one_after_another(logits, routing)
         scores = logits.sigmoid() if routing.sigmoid else logits.softmax(dim=-1)
         choice = scores if routing.correction is None else scores + routing.correction
         if routing.groups > 1:
@@ -86,6 +88,19 @@ class TakenExperts:
             weights = torch.cat([weights, last], dim=1)
             taken = torch.cat([taken, torch.full_like(taken[:, :1], len(self.down) - 1)], dim=1)
         return weights, taken
+
+
+def _one_after_another(scores: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:
+    """Return what `route` does of scores (T, N) for SparseMixer; see `Routing.near`."""
+    assert routing.near is not None
+    left, weights, taken = scores, [], []
+    for _ in range(routing.taken):
+        best, index = left.max(dim=-1, keepdim=True)
+        far = (best - scores) / scores.abs().clamp(min=best) > routing.near
+        weights.append(left.masked_fill(far, float("-inf")).softmax(dim=-1).gather(1, index))
+        taken.append(index)
+        left = left.scatter(1, index, float("-inf"))
+    return torch.cat(weights, dim=1) * routing.scale, torch.cat(taken, dim=1)
 
 
 def _best_groups(choice: Tensor, routing: Routing) -> Tensor:

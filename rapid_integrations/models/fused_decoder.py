@@ -23,7 +23,7 @@ from rapid_integrations.cache.arena import Arena
 from rapid_integrations.cache.levels import SCALE_BYTES
 from rapid_integrations.cache.recurrent_state import spacing
 from rapid_integrations.config import KVDtype, Quantization
-from rapid_integrations.errors import SharedResource
+from rapid_integrations.errors import CacheError, SharedResource
 from rapid_integrations.kernels.cpu import (
     MAX_ROWS,
     NativeDecoder,
@@ -51,7 +51,7 @@ from rapid_integrations.models.operators_pass import OperatorsPass
 from rapid_integrations.models.recurrence import state_shape
 from rapid_integrations.models.rotation import Rotations, spread_over_head, turned
 from rapid_integrations.models.sparse_attention import BLOCK, DENSE_BLOCKS, STRIDE
-from rapid_integrations.models.taken_weights import Linears, Matrices, empty, fill, lent
+from rapid_integrations.models.taken_weights import Linears, Matrices, SharedProducts, empty, fill, lent
 
 if TYPE_CHECKING:
     from rapid_integrations.kernels.cuda.steps import GraphSteps
@@ -89,8 +89,10 @@ class FusedDecoder(OperatorsPass, SharedResource):
         native = native and not described.beyond_kernels
         self.kernels = native_variant() if native else f"none ({_why_not_native(model, suits, described)})"
         arena = Arena() if native else None
+        shared = SharedProducts()
         self._layers = [
-            TakenLayer.of(layer, self._rotations.rope(layer.attends), quantization, arena) for layer in described.layers
+            TakenLayer.of(layer, self._rotations.rope(layer.attends), quantization, arena, shared)
+            for layer in described.layers
         ]
         self._slots = _slots_of(self._layers)
         self._head = self._take_head(quantization, arena)
@@ -119,6 +121,8 @@ class FusedDecoder(OperatorsPass, SharedResource):
                 logit_softcap=described.logit_softcap,
                 inputs=_native_inputs(described.inputs),
                 streams=_native_streams(described.streams),
+                positions=None if described.positions is None else described.positions.table,
+                embedding_norm=described.embedding_norm,
             )
 
     @staticmethod
@@ -296,9 +300,16 @@ class FusedDecoder(OperatorsPass, SharedResource):
     def give_back(self, model: Any) -> None:
         """Fill a copy of the model with the weights that were taken over, with the values used in products here."""
         described = describe(model)
+        filled: dict[int, tuple[Any, Any]] = {}  # parameters that several layers share, with those in their place
         for layer, own in zip(self._layers, described.layers, strict=True):
             for product, holder in layer.matrices(own):
-                holder.fill(product)
+                before = holder.weights()
+                if not before or any(id(each) not in filled for each in before.values()):
+                    holder.fill(product)
+                    filled |= {id(each): (each, getattr(*place)) for place, each in before.items()}
+        for other in model.modules():
+            if isinstance(other, nn.Linear) and id(other.weight) in filled:
+                other.weight = filled[id(other.weight)][1]
         fill([described.head], self._head)
 
     @contextmanager
@@ -346,6 +357,8 @@ class FusedDecoder(OperatorsPass, SharedResource):
         few = sum(each.count for each in rows) <= MAX_ROWS and not any(each.of_prompt for each in rows)
         # The kernels compute nothing of the last layer for rows whose logits nobody wants.
         few = few and all(each.keep == each.count or not wants_last(each) for each in rows)
+        if self._described.positions is not None:
+            self._require_positions(rows, len(self._described.positions.table))
         if self._native is not None and filled and few:
             return self._native.forward(rows, self._tables(rows))
         if self._gpu is not None and filled and few and not any(each.wanted_states for each in rows):
@@ -357,14 +370,25 @@ class FusedDecoder(OperatorsPass, SharedResource):
                 each.cache.sparse_rows = (each.cache.length + each.count) // BLOCK * BLOCK
         return logits
 
+    @staticmethod
+    def _require_positions(rows: Sequence[Rows], known: int) -> None:
+        for each in rows:
+            depth = each.count - 1 if each.parents is None else max(each.depths, default=-1)
+            last = each.cache.position + depth
+            if last >= known:
+                raise CacheError(
+                    f"a row has position {last:,}, and the model has learned {known:,}. Read shorter texts: its context"
+                    " window says how many tokens there may be"
+                )
+
     @property
     def moves_keys(self) -> bool:
         """Whether cached keys can be moved.
 
         Not if they were normalised behind their rotation, or rotated by a text's capacity, or if windows free some. Nor
-        if there are states, which hold what was read in its order.
+        if there are states, which hold what was read in its order, or if positions are learned.
         """
-        if self._state is not None:
+        if self._state is not None or self._described.positions is not None:
             return False
         moved_by_rotation = self.switch is None and not any(layer.rope.norm_behind for layer in self._layers)
         return moved_by_rotation and not any(self.windows)

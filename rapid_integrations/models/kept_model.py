@@ -221,6 +221,9 @@ def _structure_of(
     buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
     head = modules[id(described.head)]
     owners = dict.fromkeys(name.rpartition(".")[0] for name in weights)
+    for module in model.modules():  # of those that share a weight, the one that has it in the files is read
+        if isinstance(module, nn.Linear) and module is not described.head and id(module.weight) in names:
+            modules[id(module)] = names[id(module.weight)].rpartition(".")[0]
     return {
         "tensors": {name: [str(of_all[name].dtype), name in buffers] for name in weights},
         "modules": {owner: _kind(model.get_submodule(owner)) for owner in owners},

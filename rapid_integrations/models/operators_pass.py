@@ -74,7 +74,7 @@ class OperatorsPass:
         kept = [each.keep for each in rows]
         given = GivenStates(rows)
         token_ids = _joined([each.token_ids for each in rows])
-        x: Tensor = self._embedded(token_ids)  # (T of all, E)
+        x: Tensor = self._embedded(token_ids, rows)  # (T of all, E)
         inputs = None if described.inputs is None else self._inputs(described.inputs, token_ids, x)
         kernels = self._native is not None and prefill.serves_prefill(x)
         tables = self._tables_of(rows)
@@ -85,6 +85,8 @@ class OperatorsPass:
         paths = described.streams
         streams = x[None] if paths is None else alternating.spread(paths, x)
         more: Tensor | None = None  # what the layer before adds to x
+        aside: Tensor | None = None  # and what only the next layer reads
+        embedded = x.clone() if any(each.described.with_embedding for each in self._layers) else x
         factor = 1.0
         # Behind the last layer that has keys or a state of its own, only rows go on that are asked for.
         cut = max(index for index, layer in enumerate(self._layers) if layer.slot or layer.recurrence is not None)
@@ -102,11 +104,18 @@ class OperatorsPass:
                 else:
                     streams = alternating.predicted(own.alternation, paths.active, streams)
                 x = streams[paths.active]
-            x, normed = add_and_norm(x, more, factor, own.before_attention, kernels)
+            if own.with_embedding or aside is not None:
+                x, _ = add_and_norm(x, more, factor, None, kernels)
+                read = torch.cat([x, embedded], dim=1) if own.with_embedding else x
+                read = read if aside is None else read + aside
+                normed = read if own.before_attention is None else normed_rows(own.before_attention, read, kernels)
+                more = aside = None
+            else:
+                x, normed = add_and_norm(x, more, factor, own.before_attention, kernels)
             given.add(index, x)
             factor = own.residual
             first = [each.count - asked if index >= cut else 0 for each, asked in zip(rows, ended, strict=True)]
-            qkv = layer.qkv(normed)
+            qkv = layer.projected(normed)
             spread = spreads[layer.rope, self._shape(layer)[1]] if spreads and layer.attends else tables
             recurred, attended = None, None
             if layer.recurrence is not None:
@@ -131,6 +140,9 @@ class OperatorsPass:
                     spreads = {} if kernels else self._spread(tables, x.dtype)
                     counts = ended
             more = layer.given(*(None if each is None else _joined(each).flatten(1) for each in (attended, recurred)))
+            if layer.aside is not None:
+                aside, more = layer.given_aside(more, kernels), None
+                continue
             if own.parallel:
                 if own.norms_apart and own.before_mlp is not None:
                     normed = normed_rows(own.before_mlp, x, kernels)
@@ -262,10 +274,13 @@ class OperatorsPass:
                 attended.append(layer.latent.attend(plain, rotated, segments, scale, seen))
         return attended
 
-    def _embedded(self, token_ids: Tensor) -> Tensor:
+    def _embedded(self, token_ids: Tensor, readers: Sequence[Rows]) -> Tensor:
+        described = self._described
         rows = self.embedded(token_ids)
-        scale = self._described.embedding_scale
-        return rows if scale == 1 else rows * scale
+        rows = rows if described.embedding_scale == 1 else rows * described.embedding_scale
+        if described.positions is not None:
+            rows = rows + embedding(_positions_of(readers, rows.device), described.positions.table)
+        return rows if described.embedding_norm is None else normalised(described.embedding_norm, rows)
 
     def _inputs(self, described: LayerInputs, token_ids: Tensor, x: Tensor) -> Tensor:
         """Return the inputs of all layers, (T, layers, P), for tokens and their rows (T, E)."""
@@ -328,6 +343,15 @@ def _recurred(
         heads = recurrence.read(index, own, own_rates, done, kernels)[begin:]
         given += [heads] if len(heads) else []
     return given
+
+
+def _positions_of(readers: Sequence[Rows], device: torch.device) -> Tensor:
+    """Return the position of every row, (T of all,) int64."""
+    each = [
+        torch.as_tensor(range(own.count) if own.parents is None else own.depths, device=device) + own.cache.position
+        for own in readers
+    ]
+    return _joined(each)
 
 
 def _end(passes: Sequence[StatePass | None]) -> None:

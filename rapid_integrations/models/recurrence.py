@@ -19,7 +19,7 @@ from torch.nn.functional import conv1d, silu, softplus
 from rapid_integrations.cache import StatePass, StateShape
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.kernels.cpu import NativeRecurrence, prefill
-from rapid_integrations.models.description import Recurrence, RowsOf, ShortConvolution
+from rapid_integrations.models.description import Recurrence, RowsOf, ShortConvolution, Transposed
 from rapid_integrations.models.linear import Linear, native_matrix
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.short_convolution import shape_of_convolutions
@@ -308,8 +308,8 @@ def _wide(weight: Tensor | None) -> Tensor | None:
     return None if weight is None else weight.detach().float().contiguous()
 
 
-def _module(rows: nn.Linear | RowsOf) -> nn.Linear:
-    return rows.module if isinstance(rows, RowsOf) else rows
+def _module(rows: nn.Linear | RowsOf | Transposed) -> Any:
+    return rows.module if isinstance(rows, (RowsOf, Transposed)) else rows
 
 
 def _of_length_1(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.models.block_linear import BlockLinear, JoinedLinear
-from rapid_integrations.models.description import RowsOf, Stack
+from rapid_integrations.models.description import Inputs, RowsOf, Stack, Transposed
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 
 
@@ -32,7 +32,7 @@ class Holder(Protocol):
 class Linears:
     """Modules whose weights lie in one product, one below the other."""
 
-    def __init__(self, linears: Sequence[nn.Linear | RowsOf]) -> None:
+    def __init__(self, linears: Sequence[nn.Linear | RowsOf | Transposed]) -> None:
         self.linears = linears
 
     def fill(self, fused: Linear) -> None:
@@ -41,7 +41,8 @@ class Linears:
 
     def weights(self) -> dict[tuple[nn.Module, str], Any]:
         """See `Holder`."""
-        modules = [linear.module if isinstance(linear, RowsOf) else linear for linear in self.linears]
+        parts = (RowsOf, Transposed)
+        modules = [linear.module if isinstance(linear, parts) else linear for linear in self.linears]
         return {(module, "weight"): module.weight for module in modules}
 
 
@@ -93,8 +94,26 @@ def _biases(stack: Stack) -> Tensor | None:
     return (own if stack.taken_bias is None else stack.taken_bias(own)).contiguous()
 
 
+class SharedProducts:
+    """The products of weights that several layers share: each is taken once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], Linear] = {}
+
+    def fuse(self, linears: Inputs, quantization: Quantization | None, arena: Arena | None) -> Linear:
+        """Do `fuse`, once for the same parameters, which the model holds."""
+        key = tuple(id(each.module if isinstance(each, (RowsOf, Transposed)) else each.weight) for each in linears)
+        if key not in self._known:
+            self._known[key] = fuse(linears, quantization, arena)
+        return self._known[key]
+
+
 def fuse(
-    linears: Sequence[nn.Linear | RowsOf], quantization: Quantization | None, arena: Arena | None, *, keep: bool = False
+    linears: Sequence[nn.Linear | RowsOf | Transposed],
+    quantization: Quantization | None,
+    arena: Arena | None,
+    *,
+    keep: bool = False,
 ) -> Linear:
     """Return one product for several of the same input, and take the weights from the modules.
 
@@ -102,7 +121,7 @@ def fuse(
     """
     if any(getattr(linear, "stored", None) is not None for linear in linears):
         return _joined(linears, arena)
-    weights = [linear.weight.data for linear in linears]
+    weights = [linear.weight.data.contiguous() for linear in linears]
     biases = [linear.bias for linear in linears]
     bias = None
     if any(each is not None for each in biases):
@@ -121,6 +140,10 @@ def fuse(
         if isinstance(linear, RowsOf):
             if not keep:
                 empty(linear.module)
+        elif isinstance(linear, Transposed):
+            own = linear.module.weight
+            plain = isinstance(fused, PlainLinear)
+            own.data = fused.dense()[start : start + linear.out_features].t() if plain else own.new_empty(0)
         elif isinstance(fused, PlainLinear):
             linear.weight.data = fused.dense()[start : start + linear.out_features]
         else:
@@ -146,7 +169,7 @@ def _joined(linears: Sequence[Any], arena: Arena | None) -> Linear:
     return parts[0] if len(parts) == 1 else JoinedLinear(parts)
 
 
-def fill(linears: Sequence[nn.Linear | RowsOf], fused: Linear) -> None:
+def fill(linears: Sequence[nn.Linear | RowsOf | Transposed], fused: Linear) -> None:
     """Give modules parameters of their own with the numbers that a product multiplies with."""
     parts = torch.split(fused.dense(), [linear.out_features for linear in linears])
     gathered: dict[nn.Linear, Tensor] = {}  # of modules of which rows are given, by several products perhaps
@@ -156,6 +179,9 @@ def fill(linears: Sequence[nn.Linear | RowsOf], fused: Linear) -> None:
             held = module.weight.data if module.weight.shape == shape else module.weight.new_empty(shape)
             whole = gathered.setdefault(module, held)
             whole[linear.rows.to(whole.device)] = weight.to(whole.dtype)
+        elif isinstance(linear, Transposed):
+            own = weight.to(linear.module.weight.dtype).t().contiguous()
+            linear.module.weight = nn.Parameter(own, requires_grad=False)
         else:
             linear.weight = nn.Parameter(weight.to(linear.weight.dtype).clone(), requires_grad=False)
     for module, whole in gathered.items():

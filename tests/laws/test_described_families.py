@@ -27,6 +27,7 @@ USUAL = (
     "gemma3n_text",
     "glm4",
     "glm4_moe",
+    "gpt2",
     "gpt_oss",
     "granite",
     "granitemoehybrid",
@@ -38,13 +39,14 @@ USUAL = (
     "phi3",
     "qwen3_5_text",
     "qwen3_next",
+    "zamba2",
 )
 OTHERS = (
     *("axk1", "bamba", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu", "gpt_neox", "granitemoe"),
     *("arcee", "cohere", "ernie4_5", "gemma", "glm", "hunyuan_v1_dense", "llama", "ministral", "mistral"),
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
     *("stablelm", "starcoder2", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "minimax_m2", "phi"),
-    *("gemma4_text", "lfm2_moe", "llama4_text", "qwen3_5_moe_text", "vaultgemma"),
+    *("gemma4_text", "lfm2_moe", "llama4_text", "nanochat", "opt", "phimoe", "qwen3_5_moe_text", "vaultgemma"),
     *("afmoe", "dots1", "hunyuan_v1_moe", "jais2", "ministral3", "nemotron"),
 )
 YARN = {
@@ -77,6 +79,7 @@ SETTINGS = {
         **{"no_rope_layers": [1, 0, 1], "attention_chunk_size": 32, "floor_scale": 8, "attn_scale": 0.5},
         **{"intermediate_size_mlp": 64, "moe_layers": [0, 2]},
     },
+    "phimoe": {"router_jitter_noise": 0.4},  # so that some experts are near, and some far
     "qwen3_moe": {"norm_topk_prob": True, "decoder_sparse_step": 2},
     "stablelm": {"use_parallel_residual": True},
 }
@@ -166,6 +169,7 @@ def test_gemma_4_of_every_kind_is_what_transformers_generates(settings):
         *((each, {}) for each in ("deepseek_v3", "gemma3_text", "gemma3n_text", "gemma4_text", "glm4_moe", "gpt_oss")),
         *(("gemma4_text", EXPERTS_BESIDE), ("llama4_text", {}), ("nemotron_h", {}), ("phi3", {}), ("qwen3_next", {})),
         *(("falcon_h1", {"mamba_n_heads": 16, "mamba_d_ssm": 128}), ("kimi_linear", {}), ("olmo_hybrid", {})),
+        *(("gpt2", {}), ("opt", {"word_embed_proj_dim": 64}), ("phimoe", {}), ("zamba2", {"attention_head_dim": 32})),
     ],
 )
 @pytest.mark.parametrize("quantization", ["int8", "int4"])

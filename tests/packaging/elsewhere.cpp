@@ -214,7 +214,7 @@ void attention() {
   const auto attend = function<int (*)(const Attention*)>(path, "rapid_attend");
   const auto select = function<int (*)(const Attention*, float, uint8_t*)>(path, "rapid_select_blocks");
   for (int kv : {KV_BF16, KV_INT8})
-    for (int D : {32, 64, 96, 128, 256}) {
+    for (int D : {32, 64, 96, 128, 160, 224, 256}) {
       const std::string name = std::string("attention ") + KV_NAMES[kv] + " " + std::to_string(D);
       const int past = 140, rows = 9, heads = 4, kv_heads = 2, capacity = past + rows;
       const std::vector<uint8_t> keys = cache_rows(kv, D, size_t(kv_heads) * capacity);
@@ -340,7 +340,8 @@ void steps(const std::string& kind, int kv, bool latent) {
   const auto floats_of = function<int64_t (*)(const Model*, const Step*)>(path, "rapid_step_floats");
   const auto run = function<int (*)(const Model*, const Step*)>(path, "rapid_decode_step");
   const auto step = [&](int first, int rows, int threads, float* logits) {
-    const Rows reader{rows, rows, past + first, ids + first, nullptr, &cos[size_t(first) * D / 2], &sin[size_t(first) * D / 2], 1, &segment};
+    const Rows reader{rows, rows, past + first, ids + first, nullptr, &cos[size_t(first) * D / 2], &sin[size_t(first) * D / 2], nullptr,
+                      1, &segment};
     Step asked{1, threads, 0, kv, &reader, logits, nullptr, nullptr, nullptr};
     std::vector<float> scratch(size_t(floats_of(&model, &asked)));
     asked.scratch = scratch.data();

@@ -18,6 +18,7 @@ from rapid_integrations.kernels.cpu.decoder import (
 from rapid_integrations.kernels.cpu.library import native_library, native_variant, why_not_native, without_kernels
 from rapid_integrations.kernels.cpu.matrices import NativeMatrix
 from rapid_integrations.kernels.cpu.native_layers import (
+    NativeAdapter,
     NativeAlternation,
     NativeExperts,
     NativeInput,
@@ -37,6 +38,7 @@ __all__ = [
     "MAX_EXPERTS",
     "MAX_ROWS",
     "ROTATED_COLUMNS",
+    "NativeAdapter",
     "NativeAlternation",
     "NativeDecoder",
     "NativeExperts",

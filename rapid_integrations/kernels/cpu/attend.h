@@ -14,7 +14,9 @@ constexpr int SHARING_FOR_WORDS = 5;  // with fewer, a single row takes longer i
 
 #if RAPID_WIDE
 
-inline bool head_dim_served(int d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 256 || d == 512; }
+inline bool head_dim_served(int d) {
+  return d == 32 || d == 64 || d == 96 || d == 128 || d == 160 || d == 224 || d == 256 || d == 512;
+}
 
 // Calls f with a head's width as a constant.
 template <class F>
@@ -24,6 +26,8 @@ inline void with_head_dim(int D, const F& f) {
     case 64: return f(std::integral_constant<int, 64>());
     case 96: return f(std::integral_constant<int, 96>());
     case 128: return f(std::integral_constant<int, 128>());
+    case 160: return f(std::integral_constant<int, 160>());  // of Zamba2, as 224
+    case 224: return f(std::integral_constant<int, 224>());
     case 256: return f(std::integral_constant<int, 256>());
     default: return f(std::integral_constant<int, 512>());
   }

@@ -74,7 +74,9 @@ int rapid_decode_step(const Model* model, const Step* step) {
   float* x = base + places.x;                    // (T, E)
   for (int t = 0; t < T; t++) {
     const Part& part = parts.part[parts.part_of[t]];
-    embed(*model, part.asked->ids[part.own + t - part.first], x + size_t(t) * E);
+    const bf16* const learned = (const bf16*)part.asked->learned;
+    const bf16* const position = learned ? learned + size_t(part.depth + t - part.first) * E : nullptr;
+    embed(*model, part.asked->ids[part.own + t - part.first], position, x + size_t(t) * E);
   }
   std::atomic<int> next{0};
   std::atomic<bool> not_a_number{false};
@@ -86,6 +88,9 @@ int rapid_decode_step(const Model* model, const Step* step) {
   const LaurelRows laurel(base + places.laurel, T, E);
   float *const gates = base + places.gates, *const cutoffs = gates + size_t(T) * model->intermediate;  // of sparse MLPs
   const size_t widest = places.widest;
+  float *const embedded = base + places.embedded, *const aside = base + places.aside;  // (T, E), if there are such layers
+  if (places.aside != places.embedded) std::copy(x, x + size_t(T) * E, embedded);
+  bf16* const low = (bf16*)(base + places.low);  // (T, between the two matrices of an adapter), padded
 
   in_parallel(step->threads, [&](const int thread, Team& team) {
     const int threads = team.threads;
@@ -298,6 +303,75 @@ int rapid_decode_step(const Model* model, const Step* step) {
       }
     };
 
+    // low = what the first matrix of an adapter gives for rows that enter it as `in`.
+    auto go_low = [&](const Adapter& a, const Input& in, int rows) NOT_INLINED {
+      const Share<int> s = share(a.down.rows, PANEL, thread, threads);
+      const size_t count = size_t(s.last - s.first), stride = padded(a.down.rows);
+      product(a.down, s.first, s.last, in, rows, {space, count, s.first});
+      for (int t = 0; t < rows; t++)
+        for (size_t c = 0; c < count; c++) low[t * stride + size_t(s.first) + c] = to_bf16(space[t * count + c]);
+    };
+
+    // y gets rows [first, last) of what the second one makes of that: element (t, row) is y[t * stride + row - first].
+    auto go_up = [&](const Adapter& a, int first, int last, int rows, float* y, size_t stride, float* room) NOT_INLINED {
+      constexpr int BLOCK = 32;
+      const int rank = a.up[0].columns;
+      for (int p = 0, begin = 0; p < a.parts; begin += a.up[p++].rows) {
+        const Input in{low + size_t(p) * rank, {}, rank, padded(a.down.rows)};
+        const int from = std::max(first, begin), to = std::min(last, begin + a.up[p].rows);
+        for (int start = from; start < to; start += BLOCK) {
+          const int end = std::min(to, start + BLOCK);
+          product(a.up[p], start - begin, end - begin, in, rows, {room, BLOCK, start - begin});
+          for (int t = 0; t < rows; t++)
+            for (int i = start; i < end; i++) y[size_t(t) * stride + size_t(i - first)] += room[t * BLOCK + i - start];
+        }
+      }
+    };
+
+    // Rows of a layer and the embedded ones behind them, as a norm leaves them.
+    auto normed_both = [&](const Norm& norm, const Matrix& m) NOT_INLINED {
+      for (int t = 0; t < T; t++) {
+        std::copy_n(x + size_t(t) * E, E, space);
+        std::copy_n(embedded + size_t(t) * E, E, space + E);
+        normalise(norm, space, 2 * E, mine + t * padded(2 * E));
+      }
+      return given(mine, T, 2 * E, m);
+    };
+
+    // aside = what the next layer reads, of a layer that gives nothing to the sum: its MLP reads what its attention gives.
+    auto give_aside = [&](const Layer& layer) NOT_INLINED {
+      constexpr int BLOCK = 32;
+      const int I = layer.down.columns;
+      const Share<int> s = share(E, PANEL, thread, threads), own = share(I, BLOCK, thread, threads);
+      product(layer.out, s.first, s.last, given(by_head, T, layer.out.columns, layer.out), T, {aside, size_t(E), 0});
+      team.barrier();
+      const Input in = normed(aside, layer.before_mlp, T, layer.gate_up);
+      if (const Adapter* a = layer.gate_up_adapter) {
+        go_low(*a, Input{mine, {}, E, padded(E)}, T);
+        team.barrier();
+      }
+      float *const gate = space, *const up = gate + size_t(T) * BLOCK, *const room = up + size_t(T) * BLOCK;
+      for (int start = own.first; start < own.last; start += BLOCK) {
+        const int end = std::min(own.last, start + BLOCK);
+        for (int part = 0; part < (layer.gated ? 2 : 1); part++) {
+          float* const to = part ? up : gate;
+          product(layer.gate_up, part * I + start, part * I + end, in, T, {to, BLOCK, part * I + start});
+          if (const Adapter* a = layer.gate_up_adapter) go_up(*a, part * I + start, part * I + end, T, to, BLOCK, room);
+        }
+        for (int t = 0; t < T; t++)
+          activate(layer.activation, gate + size_t(t) * BLOCK, layer.gated ? up + size_t(t) * BLOCK : nullptr, end - start,
+                   hidden + t * padded(I) + start);
+      }
+      team.barrier();
+      product(layer.down, s.first, s.last, given(hidden, T, I, layer.down), T, {added, size_t(E), 0});
+      team.barrier();
+      const size_t count = size_t(s.last - s.first);
+      product(layer.aside, s.first, s.last, normed(added, Norm{}, T, layer.aside), T, {space, count, s.first});
+      for (int t = 0; t < T; t++)
+        for (int e = s.first; e < s.last; e++) aside[size_t(t) * E + e] = x[size_t(t) * E + e] + space[t * count + e - s.first];
+      team.barrier();
+    };
+
     auto add_experts = [&](const Layer& layer, const float* read, int rows) {
       const Experts& e = *layer.experts;
       const Branches* const branches = e.branches;
@@ -427,9 +501,16 @@ int rapid_decode_step(const Model* model, const Step* step) {
       }
 
       {
-        const Input in = normed(x, layer.before_attention, T, layer.qkv);
+        const float* const rows_read = index && model->layer[index - 1].aside.rows ? aside : x;
+        const Input in = layer.with_embedding ? normed_both(layer.before_attention, layer.qkv)
+                                              : normed(rows_read, layer.before_attention, T, layer.qkv);
         const Share<int> s = share(layer.qkv.rows, PANEL, thread, threads);
         product(layer.qkv, s.first, s.last, in, T, {qkv, size_t(wide), 0});
+        if (const Adapter* a = layer.qkv_adapter) {
+          go_low(*a, Input{mine, {}, in.columns, in.stride}, T);
+          team.barrier();
+          go_up(*a, s.first, s.last, T, qkv + s.first, size_t(wide), space);
+        }
         if (const Recurrence* r = layer.recurrence) {
           const Share<int> own = share(r->rates.rows, 1, thread, threads);
           product(r->rates, own.first, own.last, in, T, {qkv + layer.qkv.rows, size_t(wide), 0});
@@ -591,6 +672,10 @@ int rapid_decode_step(const Model* model, const Step* step) {
         }
       }
       team.barrier();
+      if (layer.aside.rows) {  // the next layer adds something
+        give_aside(layer);
+        continue;
+      }
       if (rows > 0) {
         const Input in = given(by_head, rows, heads_width, layer.out);
         add_product(layer.out, layer.after_attention, in, layer.attention_residual, rows, beside ? nullptr : taken,

@@ -29,7 +29,16 @@ COLUMNS = 32  # every matrix must have a multiple of this many
 MAX_COLUMNS = 32768  # rows of numbers lie on the stacks of the kernels' threads
 MAX_EXPERTS = 1024
 LATENT_COLUMNS, ROTATED_COLUMNS = 64, 32  # latents and rotated keys have multiples of this many numbers, up to 512
-HEAD_DIMS = (32, 64, 96, 128, 256, 512)  # of the code for vectors; without, every even number to 512 is served
+HEAD_DIMS = (
+    32,
+    64,
+    96,
+    128,
+    160,
+    224,
+    256,
+    512,
+)  # of the code for vectors; without, every even number to 512 is served
 
 
 _NO_TOKEN = 1  # what a step returns if an id is no token's; any other failure is a logit that is NaN
@@ -49,6 +58,8 @@ class NativeDecoder(SharedResource):
         logit_softcap: logits become softcap * tanh(logit / softcap), if this is given.
         inputs: of every layer, if layers have some.
         streams: of states, if layers have several, at most `MAX_STREAMS`.
+        positions: (positions, E) bfloat16, learned ones, which are added to embedded rows; None: there are none.
+        embedding_norm: of embedded rows, with their positions.
     """
 
     def __init__(
@@ -68,20 +79,23 @@ class NativeDecoder(SharedResource):
         logit_softcap: float | None = None,
         inputs: NativeInputs | None = None,
         streams: NativeStreams | None = None,
+        positions: Tensor | None = None,
+        embedding_norm: Norm | None = None,
     ) -> None:
         table = embedding if isinstance(embedding, NativeTable) else NativeTable(embedding)
         self._library = library
-        self._kept: list[object] = [layers, embedding, final_norm, head]  # the structs hold bare addresses
+        self._kept: list[object] = [layers, embedding, final_norm, head, embedding_norm]  # structs hold bare addresses
         self._layers = (Layer * len(layers))(*(layer_struct(layer, kv_heads, head_dim, self._kept) for layer in layers))
         self._slots = _count_slots(self._layers, [layer.keys_of for layer in layers])
         self._vocab_size = head.rows
+        self._positions = positions
         self._kv = KV_BF16
         self._scratch = Scratch()
         self._addresses: WeakKeyDictionary[Buffers, tuple[Addresses, Addresses]] = WeakKeyDictionary()
         self._segments: WeakKeyDictionary[Buffers, ctypes.Array[Segment]] = WeakKeyDictionary()  # of a tail's cache
         self._model = Model(
             layers=len(layers),
-            hidden=layers[0].qkv.columns,
+            hidden=head.columns,
             heads=heads,
             intermediate=max((layer.down.columns for layer in layers if layer.down is not None), default=COLUMNS),
             vocabulary=len(table.data),
@@ -94,6 +108,7 @@ class NativeDecoder(SharedResource):
             embedding_scale=embedding_scale,
             logit_scale=logit_scale,
             logit_softcap=logit_softcap or 0.0,
+            embedding_norm=norm_struct(embedding_norm),
         )
         if inputs is not None:
             filled = inputs_struct(inputs, len(layers))
@@ -185,6 +200,9 @@ class NativeDecoder(SharedResource):
             raise CacheError(f"parents={rows.parents}: each has to come before its child")
         cos, sin = tables
         skipped = cache.position * self._model.turned * cos.element_size()  # bytes
+        learned = None
+        if (table := self._positions) is not None:
+            learned = table.data_ptr() + cache.position * self._model.hidden * table.element_size()
         return StepRows(
             rows=count,
             keep=rows.keep,
@@ -193,6 +211,7 @@ class NativeDecoder(SharedResource):
             parents=None if parents is None else ctypes.addressof(parents),
             cos=cos.data_ptr() + skipped,
             sin=sin.data_ptr() + skipped,
+            learned=learned,
             segments=len(segments),
             segment=segments,
         )

@@ -56,8 +56,28 @@ inline void keep_groups(const Experts& e, float* choice) {
     if (!kept[i / size]) choice[i] = -std::numeric_limits<float>::infinity();
 }
 
+// Experts one after another (SparseMixer, arXiv 2409.12136): the weight of each is its softmax among the scores of those that
+// are left and near the best. What is taken is in the order of the numbers.
+inline void route_sparsely(const Experts& e, const float* scores, float* weights, int32_t* taken) {
+  bool used[MOST_EXPERTS] = {};
+  float of[MOST_EXPERTS];
+  for (int n = 0; n < e.taken; n++) {
+    int best = -1;
+    for (int i = 0; i < e.count; i++)
+      if (!used[i] && (best < 0 || scores[i] > scores[best])) best = i;
+    float all = 0;
+    for (int i = 0; i < e.count; i++)
+      if (!used[i] && !((scores[best] - scores[i]) / std::max(std::abs(scores[i]), scores[best]) > e.near))
+        all += std::exp(scores[i] - scores[best]);
+    used[best] = true, of[best] = 1.0f / all;
+  }
+  for (int i = 0, n = 0; i < e.count; i++)
+    if (used[i]) taken[n] = i, weights[n++] = of[i] * e.scale;
+}
+
 // From a row's scores, (count,) and the shared expert's, which are overwritten.
 inline void route(const Experts& e, float* scores, float* weights, int32_t* taken) {
+  if (e.routing == SPARSE_MIXER) return route_sparsely(e, scores, weights, taken);
   float choice[MOST_EXPERTS], all = 0;
   float top = -std::numeric_limits<float>::infinity();
   for (int i = 0; i < e.count; i++) scores[i] *= e.logit_scale;

@@ -62,6 +62,7 @@ struct Experts {  // matrices of which each row takes a few
   float logit_scale;          // factor on the router's outputs for experts
   const void* factors;        // float (count,), of each expert, on its weight after all else, or null
   const Branches* branches;   // null: they stand in place of an MLP
+  float near;                 // SPARSE_MIXER: scores that are further below the best, relative to the larger one, count as none
 };
 
 struct Latent {  // of multi-head latent attention; see `latents.h`
@@ -95,6 +96,12 @@ struct Recurrence {  // in place of an attention or beside it; see `recurrence.h
   const float *decay, *bias;  // (value_heads,): the logarithm of a decay is decay * softplus(x + bias); with `decay_up` there
                               // is a bias for each of its rows
   const float* skip;          // (value_heads,), multiples of the values of a Mamba2; null: it is a gated delta net
+};
+
+struct Adapter {  // of low rank, beside a matrix of which several layers share the weights: up (down x)
+  Matrix down;                // BF16 (parts rank, columns)
+  const Matrix* up;           // BF16 (rows, rank), of each part of `down`; what they give lies one behind the other
+  int32_t parts;
 };
 
 struct LayerInput {  // what a layer adds at its end: norm(projection(activation(gate(x)) * its input))
@@ -131,6 +138,8 @@ struct Streams {  // of states: how they are made of embedded rows, and become o
 
 struct Layer {
   Matrix qkv, out, gate_up, down;  // the last two of no rows: there is no MLP
+  Matrix aside;               // of rows: attention and MLP give nothing to the sum. The MLP reads what the attention gives, and
+                              // the next layer reads this of what the MLP gives, added to the rows; it adds to the rows alone
   Norm before_attention, after_attention, before_mlp, after_mlp, query, key, value;
   Rope rope;
   Sight sight;
@@ -143,6 +152,7 @@ struct Layer {
                               // short convolution's gate before it, of that behind it, and of its values
   const Laurel* laurel;       // null: there is none
   const Alternation* alternation;  // of the model's streams: of all layers or of none
+  const Adapter *qkv_adapter, *gate_up_adapter;  // beside these matrices, or null
   int32_t kv_heads, head_dim; // of this layer; latent attention has one head, of its rotated numbers
   int32_t slot, state;        // which of a cache's keys and values it has, and which of its states
   int32_t shares;             // an earlier layer has written them, and qkv has queries alone
@@ -158,6 +168,7 @@ struct Layer {
   float gate_factor;          // on the gate of an MLP before its activation
   int32_t sparse;             // of which that is above a quantile of a normal distribution is taken, less the quantile
   float quantile;             // of the standard one
+  int32_t with_embedding;     // before_attention and qkv read rows (2 hidden,): the layer's, and behind them the embedded one
 };
 
 struct Model {
@@ -171,6 +182,7 @@ struct Model {
   int32_t embedding_kind;
   const LayerInputs* inputs;  // null: there are none
   const Streams* streams;     // of states; null: there is one
+  Norm embedding_norm;        // of embedded rows, and positions with them
 };
 
 struct Segment {  // rows of a cache that lie together; it ends where the next one begins
@@ -185,6 +197,7 @@ struct Rows {  // of one reader: a text with a cache of its own
   const int64_t* ids;         // (rows,): the tokens
   const int32_t* parents;     // (rows,): the row that a token follows, before its own, -1: the text; null: a chain
   const float *cos, *sin;     // (rows, turned): of one pair of numbers a column
+  const void* learned;        // bf16 (rows, hidden): learned positions, which are added to embedded rows, or null
   int64_t segments;
   const Segment* segment;     // other readers may have the same ones, but for the last: new rows are written there
   // Of layers with recurrences, R of them; a text with a state is no tree.
@@ -264,7 +277,8 @@ enum NormKind : int32_t { NO_NORM = 0, RMS_NORM = 1, LAYER_NORM = 2 };
 // Of queries and keys: each head with the same weights, each with its own, or all heads as one row.
 enum NormScope : int32_t { EVERY_HEAD = 0, OWN_HEAD = 1, ALL_HEADS = 2 };
 // CLIPPED_SWIGLU is GPT-OSS's: both are clipped at 7, and one is added to what the gate is multiplied with.
-enum Activation : int32_t { SILU = 0, GELU_TANH = 1, GELU = 2, RELU_SQUARED = 3, CLIPPED_SWIGLU = 4 };
-enum Routing : int32_t { SOFTMAX = 0, SIGMOID = 1 };
+enum Activation : int32_t { SILU = 0, GELU_TANH = 1, GELU = 2, RELU_SQUARED = 3, CLIPPED_SWIGLU = 4, RELU = 5 };
+// SPARSE_MIXER takes experts one after another: a weight is a softmax of the scores near the best one of those that are left.
+enum Routing : int32_t { SOFTMAX = 0, SIGMOID = 1, SPARSE_MIXER = 2 };
 // A cache's row of head_dim numbers: bf16, or int8 levels and behind them their scale (float).
 enum KvKind : int32_t { KV_BF16 = 0, KV_INT8 = 1 };

@@ -75,6 +75,7 @@ class Experts(ctypes.Structure):
         ("logit_scale", ctypes.c_float),
         ("factors", ctypes.c_void_p),
         ("branches", ctypes.POINTER(Branches)),
+        ("near", ctypes.c_float),
     )
 
 
@@ -101,6 +102,12 @@ class Recurrence(ctypes.Structure):
         ("norm", Norm),
         *((name, ctypes.c_void_p) for name in ("tap", "tap_bias", "decay", "bias", "skip")),
     )
+
+
+class Adapter(ctypes.Structure):
+    """A product of low rank beside a matrix of which several layers share the weights."""
+
+    _fields_ = (("down", Matrix), ("up", ctypes.POINTER(Matrix)), ("parts", ctypes.c_int32))
 
 
 class LayerInput(ctypes.Structure):
@@ -155,7 +162,7 @@ class Layer(ctypes.Structure):
     """A decoder layer."""
 
     _fields_ = (
-        *((name, Matrix) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, Matrix) for name in ("qkv", "out", "gate_up", "down", "aside")),
         *((name, Norm) for name in ("before_attention", "after_attention", "before_mlp", "after_mlp")),
         *((name, Norm) for name in ("query", "key", "value")),
         ("rope", Rope),
@@ -167,6 +174,7 @@ class Layer(ctypes.Structure):
         ("recurrence", ctypes.POINTER(Recurrence)),
         ("laurel", ctypes.POINTER(Laurel)),
         ("alternation", ctypes.POINTER(Alternation)),
+        *((name, ctypes.POINTER(Adapter)) for name in ("qkv_adapter", "gate_up_adapter")),
         *((name, ctypes.c_int32) for name in ("kv_heads", "head_dim", "slot", "state", "shares")),
         *((name, ctypes.c_int32) for name in ("growth_every", "growth_ahead")),
         *((name, ctypes.c_float) for name in ("growth_scale", "scale")),
@@ -174,6 +182,7 @@ class Layer(ctypes.Structure):
         *((name, ctypes.c_float) for name in ("attention_residual", "mlp_residual", "gate_factor")),
         ("sparse", ctypes.c_int32),
         ("quantile", ctypes.c_float),
+        ("with_embedding", ctypes.c_int32),
     )
 
 
@@ -191,6 +200,7 @@ class Model(ctypes.Structure):
         ("embedding_kind", ctypes.c_int32),
         ("inputs", ctypes.POINTER(LayerInputs)),
         ("streams", ctypes.POINTER(Streams)),
+        ("embedding_norm", Norm),
     )
 
 
@@ -209,7 +219,7 @@ class Rows(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("rows", "keep")),
         ("past", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("ids", "parents", "cos", "sin")),
+        *((name, ctypes.c_void_p) for name in ("ids", "parents", "cos", "sin", "learned")),
         ("segments", ctypes.c_int64),
         ("segment", ctypes.POINTER(Segment)),
         *((name, ctypes.c_void_p) for name in ("state", "inputs", "state_into", "inputs_into", "record")),
@@ -283,7 +293,7 @@ class Attention(ctypes.Structure):
 
 
 STRUCTS = (
-    *(Matrix, Norm, Rope, Sight, Branches, Experts, Latent, Recurrence, LayerInput, LayerInputs),
+    *(Matrix, Norm, Rope, Sight, Branches, Experts, Latent, Recurrence, Adapter, LayerInput, LayerInputs),
     *(Laurel, Alternation, Streams, Layer, Model),
     *(Segment, Rows, Step, Rotation, Recurring, Alternating, LayerSegment, Attention),
 )

@@ -41,6 +41,7 @@ std::string layouts() {
          FIELD(Experts, shared) + FIELD(Experts, scale) + FIELD(Experts, scales_inputs) + FIELD(Experts, group_best) +
          FIELD(Experts, router) + FIELD(Experts, correction) + FIELD(Experts, gate_up) + FIELD(Experts, down) +
          FIELD(Experts, logit_scale) + FIELD(Experts, factors) + FIELD(Experts, branches) +
+         FIELD(Experts, near) +
 
          WHOLE(Latent) + FIELD(Latent, rank) + FIELD(Latent, plain) + FIELD(Latent, rotated) + FIELD(Latent, value) +
          FIELD(Latent, query) + FIELD(Latent, latent) + FIELD(Latent, query_up) + FIELD(Latent, keys) + FIELD(Latent, values) +
@@ -54,6 +55,8 @@ std::string layouts() {
          FIELD(Recurrence, gate_up) + FIELD(Recurrence, out) +
          FIELD(Recurrence, norm) + FIELD(Recurrence, tap) + FIELD(Recurrence, tap_bias) + FIELD(Recurrence, decay) +
          FIELD(Recurrence, bias) + FIELD(Recurrence, skip) +
+
+         WHOLE(Adapter) + FIELD(Adapter, down) + FIELD(Adapter, up) + FIELD(Adapter, parts) +
 
          WHOLE(LayerInput) + FIELD(LayerInput, gate) + FIELD(LayerInput, projection) + FIELD(LayerInput, norm) +
          FIELD(LayerInput, activation) +
@@ -79,18 +82,19 @@ std::string layouts() {
          FIELD(Layer, growth_ahead) + FIELD(Layer, growth_scale) + FIELD(Layer, scale) + FIELD(Layer, activation) + FIELD(Layer, gated) +
          FIELD(Layer, parallel) + FIELD(Layer, output_gates) + FIELD(Layer, attention_residual) + FIELD(Layer, mlp_residual) +
          FIELD(Layer, gate_factor) + FIELD(Layer, sparse) + FIELD(Layer, quantile) +
+         FIELD(Layer, aside) + FIELD(Layer, qkv_adapter) + FIELD(Layer, gate_up_adapter) + FIELD(Layer, with_embedding) +
 
          WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) +
          FIELD(Model, intermediate) + FIELD(Model, vocabulary) + FIELD(Model, turned) + FIELD(Model, layer) +
          FIELD(Model, final_norm) + FIELD(Model, head) + FIELD(Model, embedding) + FIELD(Model, embedding_scale) +
          FIELD(Model, logit_scale) + FIELD(Model, logit_softcap) + FIELD(Model, embedding_kind) +
-         FIELD(Model, inputs) + FIELD(Model, streams) +
+         FIELD(Model, inputs) + FIELD(Model, streams) + FIELD(Model, embedding_norm) +
 
          WHOLE(Segment) + FIELD(Segment, begin) + FIELD(Segment, capacity) + FIELD(Segment, keys) +
          FIELD(Segment, values) +
 
          WHOLE(Rows) + FIELD(Rows, rows) + FIELD(Rows, keep) + FIELD(Rows, past) + FIELD(Rows, ids) +
-         FIELD(Rows, parents) + FIELD(Rows, cos) + FIELD(Rows, sin) + FIELD(Rows, segments) + FIELD(Rows, segment) +
+         FIELD(Rows, parents) + FIELD(Rows, cos) + FIELD(Rows, sin) + FIELD(Rows, learned) + FIELD(Rows, segments) + FIELD(Rows, segment) +
          FIELD(Rows, state) + FIELD(Rows, inputs) + FIELD(Rows, state_into) + FIELD(Rows, inputs_into) +
          FIELD(Rows, record) + FIELD(Rows, record_apart) + FIELD(Rows, recorded) + FIELD(Rows, settled) +
 

@@ -84,6 +84,17 @@ class NativeRecurrence:
 
 
 @dataclass(frozen=True)
+class NativeAdapter:
+    """A product of low rank beside a matrix of which several layers share the weights: see `description.Adapter`.
+
+    `down` is (parts * R, K) and `up` has a matrix (o, R) for each part, all bfloat16.
+    """
+
+    down: AnyMatrix
+    up: Sequence[AnyMatrix]
+
+
+@dataclass(frozen=True)
 class NativeInput:
     """What a layer adds at its end: norm(projection(activation(gate(x)) * its input)); see `NativeInputs`."""
 
@@ -155,6 +166,11 @@ class NativeLayer:
     with 1 + s log(1 + floor((position + a) / n)). `scale_of_all` is a factor on all that the layer gives. With a
     `quantile` (of the standard normal distribution) only what of an MLP's gate is above that of its own row is taken,
     less it. All layers have an `alternation` or none.
+
+    With `aside` the layer gives nothing to the sum: its MLP reads what its attention gives, and the next layer, which
+    there is, reads `aside` of what the MLP gives, added to the rows. With `with_embedding`, `before_attention` and
+    `qkv` read 2 E numbers: a row, and behind it the embedded one. Adapters stand beside `qkv` and `gate_up`, the latter
+    only in a layer with `aside`.
     """
 
     qkv: AnyMatrix
@@ -192,3 +208,7 @@ class NativeLayer:
     quantile: float | None = None
     laurel: NativeLaurel | None = None
     alternation: NativeAlternation | None = None
+    aside: AnyMatrix | None = None
+    with_embedding: bool = False
+    qkv_adapter: NativeAdapter | None = None
+    gate_up_adapter: NativeAdapter | None = None

@@ -112,6 +112,7 @@ inline float activated(int32_t activation, float gate, const float* up) {
       const float positive = x < 0 ? 0.0f : x;
       return positive * positive * times;
     }
+    case RELU: return (x < 0 ? 0.0f : x) * times;
     case CLIPPED_SWIGLU: {
       const float clipped = std::min(x, CLIP), more = std::max(std::min(times, CLIP), -CLIP) + 1.0f;
       return clipped / (1.0f + std::exp(-STEEPNESS * clipped)) * more;

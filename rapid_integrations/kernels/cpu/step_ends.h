@@ -16,7 +16,7 @@
 namespace {
 
 // out (hidden,): a token's row of the embedding table.
-inline void embed(const Model& model, int64_t id, float* out) {
+inline void row_of_table(const Model& model, int64_t id, float* out) {
   const int E = model.hidden;
   if (model.embedding_kind == BF16) {
     const bf16* row = (const bf16*)model.embedding + size_t(id) * E;
@@ -30,6 +30,18 @@ inline void embed(const Model& model, int64_t id, float* out) {
   });
   if (model.embedding_scale != 1)
     for (int e = 0; e < E; e++) out[e] *= model.embedding_scale;
+}
+
+// The same with its learned position, which may be null, as the first layer reads it.
+inline void embed(const Model& model, int64_t id, const bf16* position, float* out) {
+  const int E = model.hidden;
+  row_of_table(model, id, out);
+  if (position)
+    for (int e = 0; e < E; e++) out[e] += to_float(position[e]);
+  if (model.embedding_norm.kind == NO_NORM) return;
+  const Spread s = spread(model.embedding_norm, out, E);
+  for (int e = 0; e < E; e++)
+    out[e] = (out[e] - s.mean) * s.factor * weight_of(model.embedding_norm, e) + bias_of(model.embedding_norm, e);
 }
 
 // Where the hidden states of a level are wanted, (rows, hidden), or null.

@@ -27,6 +27,8 @@ struct Needs {  // of the layers that have more than others
   size_t input = 0;
   size_t laurel = 0, gates = 0;        // of augmented residuals; of gates of which a share becomes 0
   size_t latent = 0;                   // of a head's products with latents
+  bool aside = false;                  // layers that read embedded rows, or give nothing to the sum
+  size_t low = 0;                      // between the two matrices of an adapter
 
   explicit Needs(const Model& model) {
     for (const Layer* layer = model.layer; layer != model.layer + model.layers; layer++) {
@@ -43,13 +45,16 @@ struct Needs {  // of the layers that have more than others
       }
       if (const Laurel* own = layer->laurel) laurel = std::max(laurel, LaurelRows::floats(*own, model.hidden));
       if (const Latent* l = layer->latent) latent = size_t(std::max(l->rank, l->value));
+      aside |= layer->with_embedding || layer->aside.rows;
+      for (const Adapter* a : {layer->qkv_adapter, layer->gate_up_adapter})
+        if (a) low = std::max(low, size_t(a->down.rows));
       if (layer->sparse) gates = size_t(model.intermediate) + 1;  // and where they are cut off
       if (const LayerInput* own = layer->input) {
         added = true;
         input = std::max(input, size_t(own->projection.columns));
       }
     }
-    added |= branches;
+    added |= branches || aside;
     if (model.inputs) inputs = size_t(model.layers) * size_t(model.inputs->width);
   }
 };
@@ -92,6 +97,7 @@ struct Places {
   size_t qkv, queries, q, max, sum, mixed, x, heads, hidden;  // shared by the threads
   size_t before, added, branches, routed, inputs, recurred;  // shared, too, and only there if a layer needs them
   size_t streams, laurel, gates;                     // the same
+  size_t embedded, aside, low;                       // the same
   size_t own;                                        // where the threads' own space begins
   size_t space, input;                               // of each thread: attention's tiles and results on their way;
                                                      // normalised rows, and rows in rounded groups
@@ -106,7 +112,7 @@ struct Places {
     const size_t T = size_t(parts.rows), E = size_t(model.hidden), H = size_t(model.heads);
     const size_t I = size_t(model.intermediate);
     const Needs needs(model);
-    widest = std::max({E, I, needs.widest, needs.input});
+    widest = std::max({E, I, needs.widest, needs.input, needs.low});
     size_t most = 0, partials = 0, of_mixed = 0, of_qkv = 0, of_queries = 0, of_query = 0, of_out = 0, own_floats = 0;
     size_t recurring = 0, of_heads = 0;
     row = 0;
@@ -119,7 +125,7 @@ struct Places {
       const Heads& own_heads = heads_of.of(index);
       const Widths widths(model, layer, kv);
       const int rows = own_heads.most_rows;
-      widest = std::max(widest, widths.widest);
+      widest = std::max({widest, widths.widest, size_t(layer.qkv.columns)});
       of_qkv = std::max(of_qkv, widths.qkv), of_queries = std::max(of_queries, widths.queries);
       of_query = std::max(of_query, widths.query), of_out = std::max(of_out, widths.out);
       of_mixed = std::max(of_mixed, own_heads.partials * widths.mixed);
@@ -150,11 +156,15 @@ struct Places {
     streams = reserve(model.streams ? size_t(model.streams->count) * T * E : 0);
     laurel = reserve(T * needs.laurel);
     gates = reserve(T * needs.gates);
+    embedded = reserve(needs.aside ? T * E : 0);
+    aside = reserve(needs.aside ? T * E : 0);
+    low = reserve(needs.low ? T * padded(int(needs.low)) / 2 : 0);
     own = floats;
     gathered_rows = std::min<size_t>(CHUNK, T + TILE);
     gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * of_query / 2 + LINE) +
                whole_lines(gathered_rows * row);
-    const size_t products = T * std::max<size_t>({needs.routed ? 2 * E : E, needs.input, needs.latent, 64});
+    const size_t doubled = needs.routed || needs.aside ? 2 * E : E;
+    const size_t products = T * std::max<size_t>({doubled, needs.input, needs.latent, needs.low, size_t(needs.low ? 96 : 64)});
     space = whole_lines(std::max({products, gathered + own_floats, recurring}));
     input = whole_lines(T * padded(int(widest)) / 2 + rounded_floats(T, widest));
     extra = space + input;

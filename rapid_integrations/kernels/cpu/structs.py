@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 
 from rapid_integrations.kernels.cpu.interface import (
+    Adapter,
     Alternation,
     Experts,
     Latent,
@@ -22,6 +23,7 @@ from rapid_integrations.kernels.cpu.interface import Norm as NormStruct
 from rapid_integrations.kernels.cpu.interface import Rope as RopeStruct
 from rapid_integrations.kernels.cpu.matrices import address_of, matrix_of
 from rapid_integrations.kernels.cpu.native_layers import (
+    NativeAdapter,
     NativeAlternation,
     NativeExperts,
     NativeInputs,
@@ -57,6 +59,7 @@ def sight_struct(scale: float, window: int | None, kind: AttentionKind) -> Sight
     return Sight(window=window or 0, chunk=kind.chunk or 0, scale=scale, softcap=kind.softcap or 0.0)
 
 
+_SPARSE_MIXER = 2  # as in interface.h
 _NORMS = ("before_attention", "after_attention", "before_mlp", "after_mlp", "query", "key", "value")
 
 
@@ -121,7 +124,15 @@ def layer_struct(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[ob
         scale=layer.scale_of_all,
         sparse=layer.quantile is not None,
         quantile=layer.quantile or 0.0,
+        with_embedding=layer.with_embedding,
     )
+    if layer.aside is not None:
+        filled.aside = matrix_of(layer.aside)
+    for name in ("qkv_adapter", "gate_up_adapter"):
+        if (beside := getattr(layer, name)) is not None:
+            adapter = _adapter(beside, kept)
+            kept.append(adapter)
+            setattr(filled, name, ctypes.pointer(adapter))
     if layer.laurel is not None:
         laurel = Laurel(matrix_of(layer.laurel.left), matrix_of(layer.laurel.right), norm_struct(layer.laurel.norm))
         kept.append(laurel)
@@ -183,6 +194,12 @@ def recurrence_struct(recurrence: NativeRecurrence) -> Recurrence:
     )
 
 
+def _adapter(adapter: NativeAdapter, kept: list[object]) -> Adapter:
+    up = (Matrix * len(adapter.up))(*map(matrix_of, adapter.up))
+    kept.append(up)
+    return Adapter(down=matrix_of(adapter.down), up=up, parts=len(up))
+
+
 def _latent(latent: NativeLatent, kept: list[object]) -> Latent:
     keys, values = ((Matrix * len(part))(*map(matrix_of, part)) for part in (latent.keys, latent.values))
     kept += [keys, values]
@@ -208,7 +225,8 @@ def _experts(experts: NativeExperts, kept: list[object]) -> Experts:
     filled = Experts(
         count=count - routing.shared,
         taken=routing.taken,
-        routing=routing.sigmoid,
+        routing=routing.sigmoid if routing.near is None else _SPARSE_MIXER,
+        near=routing.near or 0.0,
         normalised=routing.normalised,
         groups=routing.groups,
         groups_taken=routing.groups_taken,

@@ -10,7 +10,7 @@ from rapid_integrations.kernels.cuda.launching import OPTIONS
 from rapid_integrations.kernels.layers import ACTIVATIONS, Activation
 
 _BLOCK = 1024
-_SILU, _GELU_TANH, _GELU, _RELU_SQUARED, _CLIPPED_SWIGLU = (tl.constexpr(each) for each in range(len(ACTIVATIONS)))
+_SILU, _GELU_TANH, _GELU, _RELU_SQUARED, _CLIPPED_SWIGLU, _RELU = map(tl.constexpr, range(len(ACTIVATIONS)))
 _CLIP, _STEEPNESS = tl.constexpr(7.0), tl.constexpr(1.702)  # of GPT-OSS
 _ROOT_2_BY_PI, _CUBIC, _ROOT_HALF = (
     tl.constexpr(0.7978845608028654),
@@ -38,6 +38,8 @@ def _gate(gate_up, out, count, width, KIND: tl.constexpr, GATED: tl.constexpr, B
     elif KIND == _RELU_SQUARED:
         gate = tl.maximum(gate, 0.0)
         gate = gate * gate
+    elif KIND == _RELU:
+        gate = tl.maximum(gate, 0.0)
     else:
         gate = tl.minimum(gate, _CLIP)
         gate = gate * tl.sigmoid(gate * _STEEPNESS)

@@ -31,6 +31,9 @@ OTHERS = {
     "glm": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
     **dict.fromkeys(("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu"), LATENT),
     "glm4_moe": {"n_group": 4, "topk_group": 2, "use_qk_norm": True},
+    "gpt2": {"n_embd": 128, "n_inner": 160, "n_head": 4, "n_positions": 4096},
+    "opt": {"word_embed_proj_dim": 128, "ffn_dim": 160, "max_position_embeddings": 4096},
+    "phimoe": {"intermediate_size": 64, "router_jitter_noise": 0.2},
     **dict.fromkeys(("granite", "granitemoe"), {"attention_multiplier": 0.1}),
     "granitemoeshared": {"attention_multiplier": 0.1, "residual_multiplier": 0.5},
     "gemma3n_text": {"hidden_size_per_layer_input": 32, "activation_sparsity_pattern": [0.9, 0.0, 0.5, 0.0, 0.95]},
@@ -92,14 +95,14 @@ DENSE = (
         "seed_oss",
         "smollm3",
     ),
-    *("helium", "minicpm3", "phi", "stablelm", "starcoder2", "vaultgemma", "youtu"),
+    *("gpt2", "helium", "minicpm3", "nanochat", "opt", "phi", "stablelm", "starcoder2", "vaultgemma", "youtu"),
     *("jais2", "ministral3", "nemotron"),
 )
 EXPERTS = (
     *("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "sarvam_mla"),
     *("ernie4_5_moe", "exaone_moe", "gemma4_text, experts", "gemma4_text, experts and inputs", "glm4_moe", "gpt_oss"),
-    *("granitemoe", "granitemoeshared", "llama4_text", "minimax_m2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"),
-    *("afmoe", "dots1", "hunyuan_v1_moe"),
+    *("granitemoe", "granitemoeshared", "llama4_text", "minimax_m2", "mixtral", "olmoe", "phimoe", "qwen2_moe"),
+    *("afmoe", "dots1", "hunyuan_v1_moe", "qwen3_moe"),
 )
 RARE = (
     *("dots1", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "hunyuan_v1_moe", "jais2", "nemotron"),
@@ -181,7 +184,7 @@ IN_COMPANY = (
         "gemma4_text, experts",
         "gpt_oss",
     ),
-    *("afmoe", "llama4_text", "ministral3", "olmo3", "qwen3_moe"),
+    *("afmoe", "gpt2", "llama4_text", "ministral3", "nanochat", "olmo3", "phimoe", "qwen3_moe"),
 )
 
 
@@ -206,7 +209,7 @@ def test_threads_change_no_bit_of_a_step_with_streams(quantization):
     assert torch.equal(outcomes[1], outcomes[0]) and torch.equal(outcomes[2], outcomes[0])
 
 
-@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text, experts", "qwen3_moe"])
+@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text, experts", "gpt2", "qwen3_moe"])
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_a_piece_of_a_prompt_has_the_same_bits_beside_pieces_of_others(family, quantization):
     lm = on_kernels(family, quantization)
@@ -222,7 +225,7 @@ def test_a_piece_of_a_prompt_has_the_same_bits_beside_pieces_of_others(family, q
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text", "gemma4_text, experts", "llama4_text"])
+@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text", "gemma4_text, experts", "gpt2", "llama4_text"])
 @pytest.mark.parametrize("eight_bits", [False, True])
 def test_trees_windows_and_eight_bits_change_no_bit(family, eight_bits):
     """A branch of a tree has the bits of the chain that it is, behind rows that windows have freed."""

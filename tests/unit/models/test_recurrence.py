@@ -88,10 +88,15 @@ KIMI = {
     **{"linear_num_heads": 2, "q_lora_rank": None, "kv_lora_rank": 64, "v_head_dim": 32},
     **{"qk_nope_head_dim": 32, "qk_rope_head_dim": 32},
 }
+ZAMBA = {
+    **{"hidden_size": 64, "intermediate_size": 96, "mamba_d_state": 32, "n_mamba_heads": 4, "adapter_rank": 32},
+    "attention_head_dim": 32,
+}
 LFM2 = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1}
 SIZES = {
     **{"qwen3_next": QWEN, "qwen3_5_text": QWEN, "granitemoehybrid": GRANITE, "lfm2": LFM2},
     **{"bamba": BAMBA, "falcon_h1": FALCON, "nemotron_h": NEMOTRON, "olmo_hybrid": QWEN, "kimi_linear": KIMI},
+    "zamba2": ZAMBA,
 }
 FAMILIES = ("granitemoehybrid", "kimi_linear", "qwen3_next")
 
@@ -188,7 +193,7 @@ def in_steps(lm, text, *lengths):
     "family",
     [
         *("bamba", "falcon_h1", "granitemoehybrid", "kimi_linear", "lfm2", "nemotron_h", "olmo_hybrid", "qwen3_next"),
-        "qwen3_5_text",
+        *("qwen3_5_text", "zamba2"),
     ],
 )
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
@@ -206,7 +211,7 @@ def test_steps_of_the_kernels_are_the_model_in_float32(family, quantization):
 
 
 @KERNELS
-@pytest.mark.parametrize("family", [*FAMILIES, "falcon_h1", "lfm2", "nemotron_h", "olmo_hybrid"])
+@pytest.mark.parametrize("family", [*FAMILIES, "falcon_h1", "lfm2", "nemotron_h", "olmo_hybrid", "zamba2"])
 @pytest.mark.parametrize("quantization", [None, "int4"])
 def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantization, family):
     lm = HuggingFaceLM(model(torch.bfloat16, family), take_over=True, quantization=quantization)
@@ -237,7 +242,7 @@ def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantizatio
 
 
 @KERNELS
-@pytest.mark.parametrize("family", ["falcon_h1", "kimi_linear", "qwen3_next"])
+@pytest.mark.parametrize("family", ["falcon_h1", "kimi_linear", "qwen3_next", "zamba2"])
 def test_threads_change_no_bit_of_a_step(family):
     lm, before, outcomes = HuggingFaceLM(model(torch.bfloat16, family), take_over=True), torch.get_num_threads(), []
     cache = lm.new_cache(TEXT)
@@ -303,7 +308,9 @@ def test_a_described_model_says_what_it_holds():
     assert lm.windowed == (0, 0)
 
 
-@pytest.mark.parametrize("family", ["falcon_h1", "granitemoehybrid", "nemotron_h", "qwen3_next", "qwen3_5_text"])
+@pytest.mark.parametrize(
+    "family", ["falcon_h1", "granitemoehybrid", "nemotron_h", "qwen3_next", "qwen3_5_text", "zamba2"]
+)
 def test_rows_of_a_matrix_are_taken_in_another_order_and_given_back(family):
     made = model(family=family)
     before = {name: each.clone() for name, each in made.state_dict().items()}
@@ -320,7 +327,7 @@ def test_rows_of_a_matrix_are_taken_in_another_order_and_given_back(family):
 @KERNELS
 @pytest.mark.long
 @pytest.mark.parametrize("law", ["target", "augmented"])
-@pytest.mark.parametrize("family", ["falcon_h1", "granitemoehybrid", "olmo_hybrid", "qwen3_5_text"])
+@pytest.mark.parametrize("family", ["falcon_h1", "granitemoehybrid", "olmo_hybrid", "qwen3_5_text", "zamba2"])
 def test_answers_do_not_depend_on_who_proposes_nor_on_company(family, law):
     target = LoadedModel(
         HuggingFaceLM(model(torch.bfloat16, family, max_position_embeddings=4096), take_over=True),

@@ -26,11 +26,13 @@ from tests.toys.every_family import EXPERTS_BESIDE, tiny
 
 def model_at_random(rng):
     """Return a model of a random shape, in bfloat16."""
-    kind = rng.choice([*sorted(FAMILIES), "experts", "latent", "recurrent", "streams"])
+    kind = rng.choice([*sorted(FAMILIES), "experts", "latent", "learned", "recurrent", "streams"])
     if kind == "recurrent":
         return recurrent_at_random(rng)
     if kind == "streams":
         return streams_at_random(rng)
+    if kind == "learned":
+        return learned_at_random(rng)
     if kind == "latent":
         return latent_at_random(rng)
     if kind == "experts":
@@ -38,7 +40,7 @@ def model_at_random(rng):
     kv_heads = rng.choice([1, 2, 4])
     shape = {
         **FAMILIES[kind],
-        "head_dim": rng.choice([32, 64, 96, 128, 256]),
+        "head_dim": rng.choice([32, 64, 96, 128, 160, 224, 256]),
         "num_key_value_heads": kv_heads,
         "num_attention_heads": kv_heads * rng.choice([1, 2, 3, 7]),
         "intermediate_size": 32 * rng.randint(1, 9),
@@ -91,7 +93,7 @@ def recurrent_at_random(rng):
     kind = rng.choice(
         [
             *("falcon_h1", "granitemoehybrid", "kimi_linear", "lfm2", "nemotron_h", "olmo_hybrid", "qwen3_5_text"),
-            "qwen3_next",
+            *("qwen3_next", "zamba2"),
         ]
     )
     keys, taps, heads = rng.choice([8, 16, 32, 48, 128]), rng.randint(2, 5), rng.choice([1, 2, 3])
@@ -112,6 +114,20 @@ def recurrent_at_random(rng):
             *(b for pair in zip(blocks, behind, strict=True) for b in (pair[0], *pair[1])),
         ]
         shape["moe_intermediate_size"] = 32
+    elif kind == "zamba2":
+        attends, several = rng.choice([1, 2, 3]), rng.random() < 0.5  # heads of twice the width, and adapters
+        shape |= {"hidden_size": 64 * attends, "num_attention_heads": attends * 4, "num_key_value_heads": attends * 4}
+        shape |= {
+            "mamba_d_conv": taps,
+            "mamba_d_state": keys,
+            "n_mamba_heads": 4,
+            "mamba_ngroups": rng.choice([1, 2, 4]),
+        }
+        shape |= {"adapter_rank": 32 * rng.randint(1, 3), "use_shared_attention_adapter": several}
+        shape["attention_head_dim"] = 32
+        shape |= {"num_mem_blocks": rng.choice([1, 2]), "add_bias_linear": rng.random() < 0.5}
+        blocks = rng.choices(["linear_attention", "hybrid"], k=3)
+        shape |= {"layers_block_type": ["hybrid", *blocks], "num_hidden_layers": 4}
     elif kind == "granitemoehybrid":
         shape |= {"hidden_size": 64, "num_attention_heads": 2, "shared_intermediate_size": 64, "mamba_d_conv": taps}
         shape |= {
@@ -143,6 +159,23 @@ def recurrent_at_random(rng):
             if parameter.ndim > 1:
                 # of few keys, rounding explodes sooner
                 parameter.mul_(0.15 if kind.startswith(("qwen", "olmo")) else 0.3)
+    return made.bfloat16()
+
+
+def learned_at_random(rng):
+    """Return a model with learned positions, or one whose embedded rows are normalised, with small numbers."""
+    kind, width = rng.choice(["gpt2", "opt", "nanochat"]), 32 * rng.randint(1, 4)
+    shape = {"num_attention_heads": width // 32, "num_key_value_heads": 1, "intermediate_size": 32 * rng.randint(1, 9)}
+    if kind == "gpt2":
+        shape = {"n_embd": width, "n_head": width // 32, "n_inner": 32 * rng.randint(1, 9)}
+    elif kind == "opt":
+        shape |= {"word_embed_proj_dim": width, "ffn_dim": shape.pop("intermediate_size")}
+        del shape["num_key_value_heads"]
+    made = tiny(kind, max_position_embeddings=2048, **shape, **({} if kind == "gpt2" else {"hidden_size": width}))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.3)
     return made.bfloat16()
 
 

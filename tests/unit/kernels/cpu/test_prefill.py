@@ -47,7 +47,7 @@ def check_attention(new, before, group, kv_heads, window, width, seed=0):
     group=st.integers(1, 7),
     kv_heads=st.integers(1, 3),
     window=st.none() | st.integers(1, 400),
-    width=st.sampled_from([32, 64, 96, 128, 256]),
+    width=st.sampled_from([32, 64, 96, 128, 160, 224, 256]),
     seed=st.integers(0, 2**16),
 )
 def test_attention_equals_a_loop_over_queries(new, before, group, kv_heads, window, width, seed):
@@ -123,7 +123,7 @@ def test_scores_too_large_for_their_exponentials():
     torch.testing.assert_close(found.double()[0, clear], expected[0, clear], rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("width", [32, 64, 96, 128, 256, 512])
+@pytest.mark.parametrize("width", [32, 64, 96, 128, 160, 224, 256, 512])
 def test_little_is_rounded_off(width):
     """About as much as the results are rounded to bfloat16, whatever numbers the processor multiplies."""
     query, key, value = inputs(0, 2, 3, 100, 400, torch.bfloat16, width, width, spread=3.0)
