@@ -26,6 +26,9 @@ TEXTS = (
 LETTERS = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
 
+WHOLE = (("b", "c"), ("a", "b"), ("ab", "c"))  # "abc" is a token, and merges make "a" and "bc" of it
+
+
 def pairs():
     """Return a merge for each two bytes that are neighbours in the texts; splits keep some of them apart."""
     written = ["".join(piece for piece, _ in LETTERS.pre_tokenize_str(text)) for text in TEXTS]
@@ -35,15 +38,16 @@ def pairs():
 @pytest.mark.parametrize("name", sorted({*AS_GPT_2, *SINGLE_DIGITS, *SPLITS} - {None, "default"}))
 def test_a_text_has_the_tokens_that_llama_cpp_gives_it(tmp_path, name):
     xllamacpp = pytest.importorskip("xllamacpp")
-    tokenizer = byte_tokenizer(merges=pairs())
+    merges = (*WHOLE, *pairs())
+    tokenizer = byte_tokenizer(merges=merges)
     model = tiny_model("llama", 1, vocab_size=len(tokenizer))
-    (path,) = write_gguf(tmp_path / "tiny.gguf", model, tokenizer, pairs(), tokenizer__ggml__pre=name)
+    (path,) = write_gguf(tmp_path / "tiny.gguf", model, tokenizer, merges, tokenizer__ggml__pre=name)
     settings = xllamacpp.CommonParams()
     settings.model.path, settings.port = str(path), 0
     settings.n_parallel, settings.n_ctx, settings.fit_params = 1, 64, False
     settings.warmup, settings.cache_ram_mib, settings.verbosity = False, 0, 0
     server, ours = xllamacpp.Server(settings), tokenizer_of(read_header(path))
-    for text in TEXTS:
+    for text in ("abc", *TEXTS):
         asked = json.dumps({"content": text, "add_special": False}).encode()
         request = urllib.request.Request(
             f"{server.listening_address}/tokenize", asked, {"Content-Type": "application/json"}

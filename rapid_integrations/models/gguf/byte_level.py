@@ -46,8 +46,12 @@ _K_EXAONE = (  # a space between words belongs to them
 _JAIS_2 = LLAMA_3_SPLIT.removesuffix(r"\s+(?!\S)|\s+") + (  # long runs of spaces are divided
     "|".join(rf"\s{{{count}}}(?!\S)" for count in (512, 256, 128, 64, 32, 16, 8, 4, "1,2")) + r"|\s{1}"
 )
-# Of GLM-4 and its successors, of LFM2, and of OLMo 2 and Granite 4; transformers splits them as GPT-2.
-AS_LLAMA_3 = frozenset({"chatglm-bpe", "glm4", "lfm2", "dbrx"})
+# Of GLM-4 and its successors, LFM2, OLMo 2, Granite 4, Falcon 3 and H1; transformers splits them as GPT-2.
+AS_LLAMA_3 = frozenset({"chatglm-bpe", "glm4", "lfm2", "dbrx", "falcon3", "falcon-h1", "pixtral", "midm-2.0"})
+WHOLE_WORDS = frozenset(
+    {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "glm4", "tekken"}
+)
+"""Names of tokenizers that take a piece whole if it is a token, whatever merges would make of it."""
 # Of Granite, StarCoder2, Cohere, SmolLM2 and EXAONE 3; the same.
 SINGLE_DIGITS = frozenset({"refact", "starcoder", "command-r", "smollm", "exaone"})
 UNKNOWN_TO_TRANSFORMERS: dict[str | None, str | tuple[str, ...]] = {
@@ -111,6 +115,7 @@ def byte_level(header: GgufHeader) -> tuple[Tokenizer, dict[str, Any]] | None:
     except Exception:  # a merge makes no token; transformers says so
         return None
     tokenizer = Tokenizer(model)
+    tokenizer.model.ignore_merges = name in WHOLE_WORDS
     tokenizer.pre_tokenizer, tokenizer.decoder = splitting(name), decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(_OF_GPT_2, special=True)])
     of_kind: dict[int, list[str]] = {_CONTROL: [], _USER_DEFINED: []}

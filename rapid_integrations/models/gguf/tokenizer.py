@@ -19,6 +19,7 @@ from rapid_integrations.models.gguf.byte_level import (
     LLAMA_3_SPLIT,
     SINGLE_DIGITS,
     UNKNOWN_TO_TRANSFORMERS,
+    WHOLE_WORDS,
     byte_level,
     splitting,
 )
@@ -52,6 +53,8 @@ def splitting_as_trained(tokenizer: Any, header: GgufHeader) -> Any:
     from tokenizers import Regex, pre_tokenizers
 
     name = header.metadata.get("tokenizer.ggml.pre")
+    if name in WHOLE_WORDS:
+        tokenizer.backend_tokenizer.model.ignore_merges = True
     if name in UNKNOWN_TO_TRANSFORMERS:
         tokenizer.backend_tokenizer.pre_tokenizer = splitting(name)
         return tokenizer

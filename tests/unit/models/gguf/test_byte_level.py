@@ -7,7 +7,7 @@ import gguf
 import pytest
 
 from rapid_integrations.models.gguf import tokenizer as of_files
-from rapid_integrations.models.gguf.byte_level import AS_GPT_2, SINGLE_DIGITS, SPLITS, byte_level
+from rapid_integrations.models.gguf.byte_level import AS_GPT_2, SINGLE_DIGITS, SPLITS, WHOLE_WORDS, byte_level
 from rapid_integrations.models.gguf.header import read_header
 from rapid_integrations.models.gguf.tokenizer import tokenizer_of
 from tests.toys.models import CHATML, SPECIAL_TOKENS, byte_tokenizer
@@ -64,6 +64,19 @@ def require_equal(header, folder, monkeypatch):
 @pytest.mark.parametrize("pre", sorted({*SPLITS, *SINGLE_DIGITS, *AS_GPT_2} - {None}) + [None])
 def test_each_way_of_splitting(tmp_path, monkeypatch, pre):
     require_equal(write(tmp_path, pre, bos_token_id=256, eos_token_id=257), tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("pre", ["llama-bpe", "tekken", "glm4", "falcon-h1", "qwen2", "gpt-2"])
+@pytest.mark.parametrize("by_transformers", [False, True])
+def test_a_word_that_merges_do_not_make_is_a_token_where_the_model_has_it_so(
+    tmp_path, monkeypatch, pre, by_transformers
+):
+    tokens = [*TOKENS, "bc", "ab", "abc"]
+    header = write(tmp_path, pre, tokens, ("b c", "a b", "ab c"), bos_token_id=256, eos_token_id=257)
+    if by_transformers:
+        monkeypatch.setattr(of_files, "byte_level", lambda header: None)
+    found = tokenizer_of(header).tokenize("abc", add_special_tokens=False)
+    assert found == (["abc"] if pre in WHOLE_WORDS else ["a", "bc"])
 
 
 def test_expressions_are_those_of_transformers():
