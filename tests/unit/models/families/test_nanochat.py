@@ -9,6 +9,8 @@ from rapid_integrations.models.hf import HuggingFaceLM
 from tests.toys.decoders import error
 from tests.toys.every_family import TEXT, decoded, generated, ids, tiny
 
+pytestmark = pytest.mark.long
+
 KERNELS = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 SETTINGS = {
     "as it is": {},

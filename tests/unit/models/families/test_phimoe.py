@@ -13,6 +13,8 @@ from rapid_integrations.models.families import describe
 from rapid_integrations.models.hf import HuggingFaceLM
 from tests.toys.every_family import TEXT, decoded, generated, ids, tiny
 
+pytestmark = pytest.mark.long
+
 KERNELS = pytest.mark.skipif(native.native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
 LONG = {
     **{"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 64, "factor": 16.0},

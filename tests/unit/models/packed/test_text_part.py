@@ -17,6 +17,7 @@ from tests.toys.every_family import tiny
 from tests.toys.models import BOS_ID, EOS_ID, byte_tokenizer, randomise
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.usefixtures("home"),
     pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0"),
 ]
