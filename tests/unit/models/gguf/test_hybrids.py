@@ -87,6 +87,7 @@ def name_of(setting):
     return f"{key}={getattr(value, '__name__', value)}"
 
 
+@needs_kernels
 @pytest.mark.parametrize(
     ("family", "options"),
     [
