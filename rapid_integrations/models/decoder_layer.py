@@ -248,7 +248,8 @@ class TakenLayer:
             own += laurel.left.weight.nbytes + laurel.right.weight.nbytes
         own += 0 if self.experts is None else self.experts.step_bytes
         own += 0 if self.aside is None else self.aside.step_bytes
-        own += sum(each.step_bytes for own in self.adapters if own is not None for each in own.products.values())
+        adapters = (each for each in self.adapters if each is not None)
+        own += sum(product.step_bytes for each in adapters for product in each.products.values())
         if self.mlp is None or isinstance(self.mlp, TakenExperts):
             return own
         return own + sum(product.step_bytes for product in self.mlp)

@@ -49,21 +49,8 @@ from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
     *(afmoe, bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt2, gpt_neox, gpt_oss),
-    *(
-        granite,
-        granite_hybrid,
-        hunyuan,
-        kimi_linear,
-        lfm2,
-        llama,
-        llama4,
-        mixtral,
-        nanochat,
-        nemotron,
-        nemotron_h,
-        olmo,
-    ),
-    *(olmo_hybrid, phi, phimoe, qwen_next, starcoder, zamba2),
+    *(granite, granite_hybrid, hunyuan, kimi_linear, lfm2, llama, llama4, mixtral, nanochat, nemotron, nemotron_h),
+    *(olmo, olmo_hybrid, phi, phimoe, qwen_next, starcoder, zamba2),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()

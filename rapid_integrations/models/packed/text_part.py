@@ -15,10 +15,11 @@ from rapid_integrations.models.packed.experts import joined_experts
 
 IN_BLOCKS = frozenset(
     (
-        *("arcee", "cohere", "cohere2", "ernie4_5", "ernie4_5_moe", "exaone4", "gemma", "gemma2", "gemma3_text", "glm"),
-        *("glm4", "glm4_moe", "gpt_oss", "granite", "helium", "hunyuan_v1_dense", "internlm3", "iquestcoder", "llama"),
-        *("minimax_m2", "ministral", "mistral", "mixtral", "olmo", "olmo2", "olmo3", "olmoe", "phi", "phi3", "qwen2"),
-        *("qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma"),
+        *("afmoe", "arcee", "cohere", "cohere2", "dots1", "ernie4_5", "ernie4_5_moe", "exaone4", "exaone_moe", "gemma"),
+        *("gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt_oss", "granite", "helium", "hunyuan_v1_dense"),
+        *("internlm3", "iquestcoder", "jais2", "llama", "minimax_m2", "ministral", "ministral3", "mistral", "mixtral"),
+        *("nanochat", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "phi", "phi3", "qwen2", "qwen2_moe"),
+        *("qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma"),
     )
 )
 """Families, as configurations name them, whose matrices may lie in blocks. Others have layers in forms of their own."""

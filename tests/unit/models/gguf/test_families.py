@@ -408,7 +408,6 @@ def test_the_comparison_has_a_layer_of_each_kind(tmp_path):
     ("architecture", "why"),
     [
         ("apertus", "xIELU"),
-        ("phimoe", "its router"),
         ("mpt", "ALiBi"),
         ("grok", "'grok' model; GGUF files are read of"),
     ],

@@ -54,6 +54,11 @@ OF_PICTURES = {
         "vision_config": {"model_type": "pixtral", **PICTURES, "head_dim": 8},
         "image_token_index": 90,
     },
+    "Mistral3, Ministral 3": {
+        "text_config": {"model_type": "ministral3", **TEXT},
+        "vision_config": {"model_type": "pixtral", **PICTURES, "head_dim": 8},
+        "image_token_index": 90,
+    },
     "Llava": {
         "text_config": {"model_type": "llama", **TEXT},
         "vision_config": {"model_type": "clip_vision_model", **PICTURES},
@@ -130,8 +135,9 @@ def test_every_family(tmp_path, family):
     "name", [pytest.param(each, marks=[] if each == "Gemma3" else [pytest.mark.slow]) for each in OF_PICTURES]
 )
 def test_the_language_model_of_text_and_pictures(tmp_path, name):
-    config = getattr(transformers, f"{name}Config")(**OF_PICTURES[name])
-    model = randomise(getattr(transformers, f"{name}ForConditionalGeneration")(config), 1).eval()
+    family = name.partition(",")[0]
+    config = getattr(transformers, f"{family}Config")(**OF_PICTURES[name])
+    model = randomise(getattr(transformers, f"{family}ForConditionalGeneration")(config), 1).eval()
     assert_in_blocks(save(tmp_path, model, FORMATS[len(name) % len(FORMATS)]))
 
 
