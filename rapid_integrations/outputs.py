@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -308,6 +309,11 @@ class Trace(_Output):
     def tokens(self) -> tuple[TracedToken, ...]:
         """The output tokens, in order."""
         return tuple(token for each in self.rounds for token in each.tokens)
+
+    def up_to(self, tokens: int) -> Trace:
+        """Return the record of the rounds whose tokens are all among the first `tokens`."""
+        ends = accumulate(len(each.tokens) for each in self.rounds)
+        return self.model_copy(update={"rounds": self.rounds[: sum(end <= tokens for end in ends)]})
 
 
 # --- the answer -----------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class AsyncCompletionStream(RunningAnswer, AsyncIterator[CompletionChunk]):
 
     @property
     def trace(self) -> Trace | None:
-        """The record so far; None unless the request asked for it (`trace=True`)."""
+        """See `CompletionStream.trace`."""
         return self._stream.trace
 
     async def __anext__(self) -> CompletionChunk:

@@ -68,6 +68,7 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
     ) -> None:
         self.prepared = prepared
         self._sources_of, self._text = sources_of, ""
+        self._tokens, self._finished = 0, False  # handed out; whether the last piece was
         self._job, self._worker, self._life, self._report, self._tracer = job, worker, life, report, tracer
         self._begun = False
         self._over = False  # whether it has ended or was closed
@@ -77,8 +78,14 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
 
     @property
     def trace(self) -> Trace | None:
-        """The record so far; None unless the request asked for it (`trace=True`)."""
-        return None if self._tracer is None else self._tracer.trace()
+        """The record of the tokens that were handed out; None unless the request asked for it (`trace=True`).
+
+        Rounds of which the reader has not yet had every token are left out: the engine runs ahead of it.
+        """
+        if self._tracer is None:
+            return None
+        trace = self._tracer.trace()
+        return trace if self._finished else trace.up_to(self._tokens)
 
     def __next__(self) -> CompletionChunk:
         while True:
@@ -152,8 +159,9 @@ class CompletionStream(RunningAnswer, Iterator[CompletionChunk]):
             self._over = True
             raise StopIteration
         self._text += event.text
+        self._tokens += len(event.token_ids)
         if event.finish_reason is not None:
-            self._over = True
+            self._over = self._finished = True
         return event
 
     def _stop(self) -> bool:

@@ -1,6 +1,7 @@
 """What is recorded is what happened, and recording changes nothing."""
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -185,8 +186,13 @@ def test_a_trace_is_no_part_of_the_json(shared):
 
 def test_a_stream_shows_its_trace_while_it_runs(shared):
     with shared.stream(PROMPT, trace=True) as stream:
+        assert stream.trace.tokens == ()
         first = next(stream)
+        while len(stream._tracer.trace().tokens) == len(first.token_ids):  # the engine runs ahead of its reader
+            time.sleep(0.001)
         assert tuple(token.token_id for token in stream.trace.tokens) == first.token_ids
+        rest = [token for chunk in stream for token in chunk.token_ids]
+        assert tuple(token.token_id for token in stream.trace.tokens) == (*first.token_ids, *rest)
     with shared.stream(PROMPT) as stream:
         next(stream)
         assert stream.trace is None
