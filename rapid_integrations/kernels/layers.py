@@ -16,6 +16,7 @@ NormScope: TypeAlias = Literal["every head", "own head", "all heads"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 NORM_SCOPES: tuple[NormScope, ...] = get_args(NormScope)
 MAX_STREAMS = 8  # of states, that the kernels compute
+INDEXED_COLUMNS, MAX_INDEXED = 64, 512  # an indexer's keys have a multiple of so many numbers there, up to so many
 
 
 @dataclass(frozen=True)

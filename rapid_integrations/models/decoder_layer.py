@@ -37,6 +37,7 @@ from rapid_integrations.models.description import (
     ShortConvolution,
 )
 from rapid_integrations.models.experts import TakenExperts
+from rapid_integrations.models.indexer import TakenIndexer
 from rapid_integrations.models.latent_attention import TakenLatent
 from rapid_integrations.models.linear import Linear, native_matrix
 from rapid_integrations.models.norms import normalised, normed_rows
@@ -152,7 +153,7 @@ class TakenLayer:
         if layer.recurrence is not None:
             recurred_out = fuse([layer.recurrence.out], quantization, arena)
         if isinstance(attention, Attention) and attention.latent is not None:
-            latent = TakenLatent.of(attention.latent, quantization, arena)
+            latent = TakenLatent.of(attention.latent, rope, quantization, arena)
         if layer.input is not None:
             own = fuse([layer.input.gate], quantization, arena), fuse([layer.input.projection], quantization, arena)
         if isinstance(mlp, Mlp):
@@ -182,6 +183,16 @@ class TakenLayer:
     def slot(self) -> bool:
         """Whether a cache holds keys and values of the layer's own."""
         return self.attends and self.attention.keys_of is None
+
+    @property
+    def indexer(self) -> TakenIndexer | None:
+        """What chooses the keys that its rows see; None: they see all, or those that another layer has chosen."""
+        return None if self.latent is None else self.latent.indexer
+
+    @property
+    def choice_of(self) -> int | None:
+        """Number of the earlier layer whose choice of keys it takes; None: it takes none."""
+        return None if self.latent is None else self.latent.described.choice_of
 
     @cached_property
     def kind(self) -> AttentionKind:
@@ -443,6 +454,8 @@ class TakenLayer:
             window=attention.window,
             kind=self.kind,
             latent=None if self.latent is None else self.latent.native(),
+            indexer=None if self.indexer is None else self.indexer.native(),
+            chosen=0 if self.latent is None else self.latent.described.chosen,
             value=attention.value,
             kv_heads=attention.kv_heads,
             head_dim=attention.head_dim,

@@ -12,7 +12,17 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from rapid_integrations.kernels.layers import MAX_STREAMS, PLAIN, Activation, AttentionKind, Branches, Norm, Routing
+from rapid_integrations.kernels.layers import (
+    INDEXED_COLUMNS,
+    MAX_INDEXED,
+    MAX_STREAMS,
+    PLAIN,
+    Activation,
+    AttentionKind,
+    Branches,
+    Norm,
+    Routing,
+)
 
 
 class NotDescribedError(Exception):
@@ -93,6 +103,33 @@ class Rotation:
 
 
 @dataclass(frozen=True)
+class Indexer:
+    """A small attention of its own by which a row chooses the keys that it sees (DeepSeek-AI 2025, arXiv 2512.02556).
+
+    Of head h, q_h is a query and w_h a weight, both of the row. Key k has the score sum_h w_h relu(q_h k / root of D) /
+    root of H, and a row sees the keys with the best scores, of those before it and its own. Keys are cached.
+
+    Attributes:
+        query: (H * D, ...), which reads compressed queries, normalised.
+        key: (D, E), which reads what the attention reads.
+        key_norm: of keys, before they are rotated.
+        weights: (H, E), never quantised.
+        heads, dim: H and D.
+        rotated: how many of the D numbers are rotated, from the first one on, with the attention's angles.
+        interleaved: see `Rope`; the attention's own may differ.
+    """
+
+    query: nn.Linear
+    key: nn.Linear
+    key_norm: Norm
+    weights: nn.Linear
+    heads: int
+    dim: int
+    rotated: int
+    interleaved: bool
+
+
+@dataclass(frozen=True)
 class Latent:
     """What multi-head latent attention has beside a plain one (DeepSeek-AI 2024, arXiv 2405.04434).
 
@@ -105,6 +142,9 @@ class Latent:
         norm: of the latent.
         up: the matrix behind it, (H * (plain + value), rank): of each head its keys and then its values.
         query_norm, query_up: of queries that are compressed, too; None: they are not.
+        indexer: chooses the keys that a row sees; None: it sees all, or those that another layer has chosen.
+        choice_of: number of the earlier layer whose choice it takes; None: it takes none.
+        chosen: with one of these, how many keys a row sees.
     """
 
     rank: int
@@ -115,6 +155,9 @@ class Latent:
     up: nn.Linear
     query_norm: Norm | None = None
     query_up: nn.Linear | None = None
+    indexer: Indexer | None = None
+    choice_of: int | None = None
+    chosen: int = 0
 
 
 @dataclass(frozen=True)
@@ -570,8 +613,20 @@ class Decoder:
         )
 
     @property
+    def indexers(self) -> list[Indexer]:
+        """What chooses keys, of all layers that have one."""
+        latents = [each.latent for each in self.attentions]
+        return [each.indexer for each in latents if each is not None and each.indexer is not None]
+
+    @property
     def beyond_kernels(self) -> str:
         """What the kernels for processors do not compute of it; empty if they compute all."""
+        for each in self.indexers:
+            if each.dim % INDEXED_COLUMNS or each.dim > MAX_INDEXED:
+                return (
+                    f"the keys of its indexers have {each.dim} numbers; the kernels serve multiples of "
+                    f"{INDEXED_COLUMNS} up to {MAX_INDEXED}"
+                )
         if self.streams is not None and len(self.streams.spread) >= MAX_STREAMS:
             return f"its layers have more than {MAX_STREAMS} streams of states"
         return ""

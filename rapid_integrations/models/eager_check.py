@@ -6,7 +6,7 @@ An architecture that computes something else is refused then, and does not give 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -28,6 +28,7 @@ _CHECK_PARENTS = (-1, -1, 0, 0, 3, 2)  # a tree; a chain in it is the check's la
 _CHECK_CHAIN = (0, 3, 4)
 _CHECK_DEPTHS = (0, 2, 0, 1, 2, 1)  # of the tokens that lie there, in the check's last ones; others are out of place
 CHECK_WINDOW = 7  # sliding windows are set to this during the comparison, so that CHECK_TOKENS exceed them
+CHECK_CHOSEN = 7  # the same of the keys that an indexer chooses
 
 
 class _DiffersError(UnsupportedModelError):
@@ -100,6 +101,10 @@ class EagerCheck:
                     "set, so that they cannot be compared with the model's own"
                 )
 
+    def of_model(self) -> None:
+        """Only compute what the decoder is compared with: the model's own forward does not run on our cache."""
+        self._expected, self._expected_step = self._eager_logits(), self._step
+
     def of_decoder(self, fused: FusedDecoder, *, quantised: bool) -> None:
         """Compare passes of the decoder that has taken over the model's matrices, which `lm` computes with now.
 
@@ -109,13 +114,63 @@ class EagerCheck:
         self._decoder = True
         self._step = self._expected_step
 
-        def expected() -> Tensor:
-            if self._step == self._expected_step and not quantised:
-                return self._expected
+        def lent() -> Tensor:
             with fused.lend(self._model):  # what is lost by quantisation is no fault of ours
                 return self._eager_logits()
 
+        def expected() -> Tensor:
+            return self._expected if self._step == self._expected_step and not quantised else lent()
+
         self._expected = self._compare_texts(expected)
+        if fused.indexers:
+            with self._few_chosen(fused) as seen:
+                lent()
+                self._compare_choices(fused, seen)
+                if self._lm.dtype == torch.float32:  # rounding makes some rows choose another key, and then differ
+                    self._compare_texts(lent)
+
+    @contextmanager
+    def _few_chosen(self, fused: FusedDecoder) -> Iterator[list[tuple[Tensor, Tensor, Tensor]]]:
+        """Let indexers choose few keys within the block. Yield what those of the model have read and chosen.
+
+        That is for each of them (T, E), (T, ...) compressed queries and (T, CHECK_CHOSEN) keys, of its newest pass.
+        """
+        modules = [each for each in self._model.modules() if hasattr(each, "index_topk")]
+        before, seen = [each.index_topk for each in modules], [(torch.empty(0),) * 3 for _ in modules]
+        with ExitStack() as ended:
+            for number, (module, own) in enumerate(zip(modules, fused.indexers, strict=True)):
+
+                def noted(_: Any, given: Any, chosen: Tensor, number: int = number) -> None:
+                    seen[number] = given[0][0], given[1][0], chosen[0]
+
+                ended.callback(module.register_forward_hook(noted).remove)
+                ended.callback(setattr, module, "index_topk", before[number])
+                ended.callback(setattr, own, "taken", own.taken)
+                module.index_topk = own.taken = CHECK_CHOSEN
+            yield seen
+
+    @torch.inference_mode()
+    def _compare_choices(self, fused: FusedDecoder, seen: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Compare which keys the model's indexers have chosen with those that ours choose of the same rows.
+
+        What counts are the scores of the keys: of two that are nearly equal, rounding may choose either. What theirs
+        have less in all than ours, relative to what ours have more than any keys have on average.
+        """
+        tolerance = 1e-3 if self._lm.dtype == torch.float32 else 0.1
+        for number, (normed, compressed, chosen) in enumerate(seen):
+            scores = fused.index_scores(number, normed, compressed)
+            less = more = 0.0
+            for row in range(CHECK_CHOSEN, len(scores)):
+                own = scores[row, : row + 1]
+                best = own.topk(CHECK_CHOSEN).values.sum().item()
+                less += best - scores[row, chosen[row].long()].sum().item()
+                more += best - CHECK_CHOSEN * own.mean().item()
+            if not less <= tolerance * more:
+                raise _DiffersError(
+                    f"{self._lm.name}: its indexer number {number + 1} chooses other keys than this engine's (the scores "
+                    f"differ by {less / more if more else less:.2%}, allowed {tolerance:.1%}); this architecture is not "
+                    "supported"
+                )
 
     def _compare_texts(self, expected_of: Callable[[], Tensor]) -> Tensor:
         """Compare a text, and in low precision others if a model with experts fails it; return the expected logits.

@@ -44,6 +44,7 @@ from rapid_integrations.models.description import Decoder, LayerInputs, NotDescr
 from rapid_integrations.models.families import FAMILIES, describe, left_over
 from rapid_integrations.models.given_states import wants_last
 from rapid_integrations.models.gpu_steps import gpu_steps
+from rapid_integrations.models.indexer import TakenIndexer
 from rapid_integrations.models.key_balance import PROBE_TOKENS, balance_of, probe_ids, with_queries
 from rapid_integrations.models.latent_attention import UpHolder
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
@@ -95,6 +96,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
             for layer in described.layers
         ]
         self._slots = _slots_of(self._layers)
+        self._index_slots = _index_slots_of(self._layers)
         self._head = self._take_head(quantization, arena)
         self._state = state_shape(described.recurrences, model.device)
         self.kv_dtype: KVDtype | None = None
@@ -151,10 +153,29 @@ class FusedDecoder(OperatorsPass, SharedResource):
         other.__dict__.update(self.__dict__)
         other._layers = [self._layers[each] for each in layers]
         other._slots = _slots_of(other._layers)
+        other._index_slots = _index_slots_of(other._layers)
         other._native = None if self._native is None else self._native.part(layers)
         if other._gpu is not None:
             other._gpu, other.kernels = None, "none (PyTorch's operators read a part of a model)"
         return other
+
+    @property
+    def indexers(self) -> list[TakenIndexer]:
+        """What chooses the keys that rows see, of the layers that have one."""
+        return [layer.indexer for layer in self._layers if layer.indexer is not None]
+
+    def index_scores(self, number: int, normed: Tensor, compressed: Tensor) -> Tensor:
+        """Return the scores (T, T) float32 that an indexer gives the keys of a text's first T rows.
+
+        Args:
+            number: of the indexer.
+            normed, compressed: see `TakenIndexer.rows`.
+        """
+        indexer, count = self.indexers[number], len(normed)
+        cos, sin = (table[:count] for table in self._rotations.tables(count))
+        spread = spread_over_head((cos, sin), indexer.rope, indexer.described.dim, normed.dtype)
+        new = indexer.rows(normed, compressed, spread)
+        return indexer.scores(new, range(count), new.keys[:, 0].float())
 
     @property
     def windows(self) -> list[int | None]:
@@ -173,7 +194,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
                 kept.append(window)
             elif slot is not None and (other := kept[slot]) is not None:  # the widest of those that read the same keys
                 kept[slot] = None if window is None else max(window, other)
-        return tuple(kept)
+        return (*kept, *(None for _ in self._described.indexers))
 
     @property
     def windowed(self) -> tuple[int, int]:
@@ -213,7 +234,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
 
     def new_cache(self, capacity: int, variant: int = 0) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        own = sum(layer.slot for layer in self._layers)
+        own = sum(layer.slot for layer in self._layers) + len(self._described.indexers)
         state = None
         if self._state is not None:
             state = RecordedState(self._state, spacing(self._state.nbytes, self.kv_bytes_per_token))
@@ -261,8 +282,10 @@ class FusedDecoder(OperatorsPass, SharedResource):
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes that one token's keys and values take in all layers."""
-        return sum(self._row_bytes(layer) for layer in self._layers if layer.slot)
+        """Bytes that one token's keys and values take in all layers, and the keys of indexers."""
+        width, more = (1, SCALE_BYTES) if self.kv_dtype == "int8" else (self._dtype.itemsize, 0)
+        indexed = sum(each.dim * width + 2 * more for each in self._described.indexers)
+        return sum(self._row_bytes(layer) for layer in self._layers if layer.slot) + indexed
 
     @property
     def state_bytes(self) -> int:
@@ -277,8 +300,11 @@ class FusedDecoder(OperatorsPass, SharedResource):
 
     @property
     def has_parts(self) -> bool:
-        """Whether layers may be left out: not if others read their keys, or have inputs by their number."""
-        return self._described.uniform
+        """Whether layers may be left out: not if others read their keys, or have inputs by their number.
+
+        Nor if there are indexers, whose keys lie behind those of all layers in a cache.
+        """
+        return self._described.uniform and not self._described.indexers
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield, one by one, the matrices that the model itself no longer holds, and the rotation of two positions."""
@@ -386,9 +412,10 @@ class FusedDecoder(OperatorsPass, SharedResource):
         """Whether cached keys can be moved.
 
         Not if they were normalised behind their rotation, or rotated by a text's capacity, or if windows free some. Nor
-        if there are states, which hold what was read in its order, or if positions are learned.
+        if there are states, which hold what was read in its order, or if positions are learned, or if indexers choose:
+        what a row then has depends on all of the text before it, by a choice and not by a little.
         """
-        if self._state is not None or self._described.positions is not None:
+        if self._state is not None or self._described.positions is not None or self._described.indexers:
             return False
         moved_by_rotation = self.switch is None and not any(layer.rope.norm_behind for layer in self._layers)
         return moved_by_rotation and not any(self.windows)
@@ -443,6 +470,16 @@ def _slots_of(layers: Sequence[TakenLayer]) -> list[int | None]:
         else:
             slots.append(own)
             own += 1
+    return slots
+
+
+def _index_slots_of(layers: Sequence[TakenLayer]) -> list[int | None]:
+    """Return in which of a cache's keys and values the keys of each layer's indexer lie: behind those of all layers."""
+    own = sum(layer.slot for layer in layers)
+    slots: list[int | None] = []
+    for layer in layers:
+        slots.append(None if layer.indexer is None else own)
+        own += layer.indexer is not None
     return slots
 
 

@@ -29,6 +29,7 @@ from rapid_integrations.models.eager_check import EagerCheck, refused_with_the_r
 from rapid_integrations.models.fingerprint import fingerprint
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.host_cache import (
+    chooses_keys,
     held_layers,
     looks_back_without_end,
 )
@@ -76,7 +77,8 @@ class HuggingFaceLM(SharedResource):
     ) -> None:
         # A model that is offloaded whole has one device, too, but no numbers that could be taken over.
         take_over = take_over and not any(parameter.is_meta for parameter in model.parameters())
-        refuse_unsupported(model, longest, chosen_once=take_over and FusedDecoder.serves(model))
+        described = take_over and FusedDecoder.serves(model)
+        refuse_unsupported(model, longest, described=described)
         if model.dtype == torch.bfloat16 and model.device.type == "cpu":
             native_library(on_progress or ignore_progress)  # loads the library now; attention only uses a loaded one
         attention.register()
@@ -106,9 +108,11 @@ class HuggingFaceLM(SharedResource):
         self._windowed = 0, 0
         at_rest = attention.ATTENTION_NAME if self._shared.users else self.own_attention
         check = EagerCheck(self, model, self._host, at_rest)
-        described = take_over and FusedDecoder.serves(model)
         with refused_with_the_reason(self.name, model), without_advice() if described else nullcontext():
-            check.of_host()
+            if chooses_keys(config):
+                check.of_model()
+            else:
+                check.of_host()
             self._take_over(check, take_over, quantization)
         self._kv_bytes_per_token, self._state_bytes = check.kv_bytes_per_token, check.state_bytes
         self._reads_trees = check.reads_trees

@@ -18,6 +18,7 @@ WITH_STATE = frozenset({"linear_attention", "conv"})
 WITH_BOTH = frozenset({"hybrid", "hybrid_sliding"})
 WITHOUT = frozenset({"mlp", "moe"})  # layers of some hybrids
 KNOWN_LAYERS = WITH_KEYS | WITH_STATE | WITH_BOTH | WITHOUT
+INDEXED = "indexed_attention"  # of which our own decoder computes some; a model's own forward does not run on our cache
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def held_layers(config: Any) -> list[HeldLayer]:
     held: list[HeldLayer] = []
     slots = 0
     for kind, mode in zip(kinds, sharing, strict=True):
-        own = kind in WITH_KEYS | WITH_BOTH and mode != "reuse"
+        own = kind in WITH_KEYS | WITH_BOTH | {INDEXED} and mode != "reuse"
         held.append(
             HeldLayer(
                 slots if own else None,
@@ -53,6 +54,11 @@ def held_layers(config: Any) -> list[HeldLayer]:
         )
         slots += own
     return held
+
+
+def chooses_keys(config: Any) -> bool:
+    """Return whether layers of a text configuration see keys that an indexer chooses."""
+    return INDEXED in (getattr(config, "layer_types", None) or ())
 
 
 def looks_back_without_end(held: list[HeldLayer]) -> bool:

@@ -40,7 +40,7 @@ def kind_of(config: Any, model_class: Any) -> KindOfRun:
     with torch.device("meta"):
         model = model_class(config)
     try:
-        refuse_unsupported(model, chosen_once=FusedDecoder.serves(model))
+        refuse_unsupported(model, described=FusedDecoder.serves(model))
     except RapidError as error:
         return KindOfRun("refused", name, str(error))
     try:

@@ -7,6 +7,8 @@ values of the heads. There are two ways to attend to them, with the same result 
   latents themselves, as to keys and values of one head, and what they mix becomes their values.
 - For many queries the keys and values of all heads are computed anew from the latents. With DeepSeek V3's widths, a
   score and its value then cost 320 products instead of 1,088.
+
+With an indexer (`indexer.py`), rows that choose their keys attend to the latents of these alone, however many there are.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from rapid_integrations.kernels.cpu import NativeLatent
 from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.description import Latent
+from rapid_integrations.models.indexer import Choice, IndexRows, TakenIndexer
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear, native_matrix
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.placement import multiplied_in
@@ -47,12 +50,14 @@ class LatentRows:
         rotated: (T, H, rotated), the other part.
         keys: (T, 1, rotated), the rotated keys.
         latents: (T, 1, rank), normalised.
+        index: what the rows have before they choose keys; None: there is no indexer.
     """
 
     plain: Tensor
     rotated: Tensor
     keys: Tensor
     latents: Tensor
+    index: IndexRows | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class TakenLatent:
         keys: for each head the product (rank, plain) of its queries with the matrix that makes its keys.
         values: for each head the product (value, rank) that makes its values.
         stacked: both as tensors, (H, rank, plain) and (H, value, rank), unless they are quantised.
+        indexer: chooses the keys that rows see; None: there is none.
     """
 
     described: Latent
@@ -72,11 +78,15 @@ class TakenLatent:
     keys: Sequence[Linear]
     values: Sequence[Linear]
     stacked: tuple[Tensor, Tensor] | None
+    indexer: TakenIndexer | None = None
 
     @classmethod
-    def of(cls, latent: Latent, quantization: Quantization | None, arena: Arena | None) -> TakenLatent:
-        """Take the weights from their modules."""
+    def of(cls, latent: Latent, rope: Rope, quantization: Quantization | None, arena: Arena | None) -> TakenLatent:
+        """Take the weights from their modules. `rope` says how its queries and keys are rotated."""
         query_up = None if latent.query_up is None else fuse([latent.query_up], quantization, arena)
+        indexer = None
+        if latent.indexer is not None:
+            indexer = TakenIndexer.of(latent.indexer, latent.chosen, rope, quantization, arena)
         by_head = latent.up.weight.data.view(-1, latent.plain + latent.value, latent.rank)
         keys, values = by_head[:, : latent.plain].transpose(1, 2), by_head[:, latent.plain :]
         if quantization is not None:
@@ -85,12 +95,12 @@ class TakenLatent:
                 for part in (keys, values)
             )
             empty(latent.up)
-            return cls(latent, query_up, to_keys, to_values, None)
+            return cls(latent, query_up, to_keys, to_values, None, indexer)
         if arena is not None:
             keys, values = (arena.copy(part.contiguous()) for part in (keys, values))
             empty(latent.up)
         plain_keys, plain_values = ([PlainLinear(each) for each in part] for part in (keys, values))
-        return cls(latent, query_up, plain_keys, plain_values, (keys, values))
+        return cls(latent, query_up, plain_keys, plain_values, (keys, values), indexer)
 
     @property
     def products(self) -> dict[str, Linear]:
@@ -98,12 +108,13 @@ class TakenLatent:
         named = {} if self.query_up is None else {"query_up": self.query_up}
         for name, part in (("latent_keys", self.keys), ("latent_values", self.values)):
             named |= {f"{name}.{index}": each for index, each in enumerate(part)}
-        return named
+        return named if self.indexer is None else named | self.indexer.products
 
     @property
     def step_bytes(self) -> int:
         """Bytes that a step of one row reads."""
-        return sum(product.step_bytes for product in self.products.values())
+        weights = 0 if self.indexer is None else self.indexer.weights.nbytes
+        return sum(product.step_bytes for product in self.products.values()) + weights
 
     def matrices(self, described: Latent) -> Matrices:
         """Return the products with the modules of `described` whose weights they hold."""
@@ -111,6 +122,9 @@ class TakenLatent:
         if self.query_up is not None:
             assert described.query_up is not None
             held.append((self.query_up, Linears([described.query_up])))
+        if self.indexer is not None:
+            assert described.indexer is not None
+            held += self.indexer.matrices(described.indexer)
         return held
 
     def native(self) -> NativeLatent:
@@ -125,22 +139,89 @@ class TakenLatent:
             query_up=None if self.query_up is None else native_matrix(self.query_up),
         )
 
-    def rows(self, qkv: Tensor, rope: Rope, spread: Tables, balance: Tensor | None) -> LatentRows:
+    def rows(
+        self,
+        qkv: Tensor,
+        rope: Rope,
+        spread: Tables,
+        balance: Tensor | None,
+        normed: Tensor,
+        index_spread: Tables | None,
+    ) -> LatentRows:
         """Return what `qkv`, (T, ...) as the first product gives it, holds, normalised and rotated.
 
-        `balance`, (H + 1, rotated), are factors of queries and keys as a cache in eight bits stores them.
+        Args:
+            qkv: what the first product makes of `normed`.
+            rope, spread: how queries and keys are rotated.
+            balance: (H + 1, rotated), factors of queries and keys as a cache in eight bits stores them.
+            normed: (T, E), what the attention reads, and an indexer, too.
+            index_spread: the same as `spread` for the indexer; None: there is none.
         """
         own = self.described
         widths = [qkv.shape[1] - own.rank - own.rotated, own.rank, own.rotated]
         queries, latents, keys = torch.split(qkv, widths, dim=1)
+        index = None
         if self.query_up is not None:
-            queries = self.query_up(normalised(own.query_norm, queries))
+            compressed = normalised(own.query_norm, queries)
+            queries = self.query_up(compressed)
+            if self.indexer is not None:
+                assert index_spread is not None
+                index = self.indexer.rows(normed, compressed, index_spread)
         by_head = queries.reshape(len(qkv), -1, own.plain + own.rotated)
         both = turned(torch.cat([by_head[..., own.plain :], keys[:, None]], dim=1), rope, *spread)
         if balance is not None:
             both = (both * balance).to(both.dtype)  # by powers of two: nothing is rounded
         latents = normalised(own.norm, latents)
-        return LatentRows(by_head[..., : own.plain], both[:, :-1], both[:, -1:], latents[:, None])
+        return LatentRows(by_head[..., : own.plain], both[:, :-1], both[:, -1:], latents[:, None], index)
+
+    def attend_chosen(
+        self,
+        plain: Tensor,
+        rotated: Tensor,
+        segments: Sequence[LayerRows],
+        scale: float,
+        seen: Tensor | None,
+        choice: Choice,
+    ) -> Tensor:
+        """Do `attend` where some rows have chosen the keys that they see."""
+        if not len(choice.rows):
+            return self.attend(plain, rotated, segments, scale, seen)
+        chosen = self._attend_rows(plain[choice.rows], rotated[choice.rows], segments, scale, choice.keys)
+        if len(choice.rows) == len(plain):
+            return chosen
+        out = chosen.new_empty(len(plain), *chosen.shape[1:])
+        out[choice.rows] = chosen
+        whole = torch.ones(len(plain), dtype=torch.bool, device=plain.device)
+        whole[choice.rows] = False
+        if seen is not None:
+            out[whole] = self.attend(plain[whole], rotated[whole], segments, scale, seen[whole])
+            return out
+        count = len(plain) - len(choice.rows)  # the first ones of a chain, which do not see the last rows
+        out[:count] = self.attend(plain[:count], rotated[:count], _without(segments, len(choice.rows)), scale, None)
+        return out
+
+    def _attend_rows(
+        self, plain: Tensor, rotated: Tensor, segments: Sequence[LayerRows], scale: float, chosen: Tensor
+    ) -> Tensor:
+        """Return what rows attend to, (R, H, value), that see K keys each, `chosen`: (R, K)."""
+        keys, latents = (torch.cat(parts, dim=2) if len(parts) > 1 else parts[0] for parts in zip(*segments, strict=True))
+        dtype = multiplied_in(plain)
+        to_latents = self._to_latents(plain.transpose(0, 1)).transpose(0, 1)  # (R, H, rank)
+        to_latents, to_keys = (to_latents * scale).to(dtype), (rotated * scale).to(dtype)
+        width = keys.shape[3] + latents.shape[3] + 2 * to_keys.shape[1]
+        each = max(1, _MOST_NUMBERS // (chosen.shape[1] * width))
+        mixed = []
+        for begin in range(0, len(chosen), each):
+            block, own = slice(begin, begin + each), chosen[begin : begin + each]
+            own_keys, own_latents = (
+                restored(part[0, 0].index_select(0, own.flatten()), plain.dtype).to(dtype).view(*own.shape, -1)
+                for part in (keys, latents)
+            )
+            scores = torch.baddbmm(
+                torch.bmm(to_keys[block], own_keys.transpose(1, 2)), to_latents[block], own_latents.transpose(1, 2)
+            )
+            mixed.append(torch.bmm(torch.softmax(scores, dim=-1), own_latents))  # (rows, H, rank)
+        return self._of_latents(torch.cat(mixed).to(plain.dtype).transpose(0, 1))
 
     def attend(
         self, plain: Tensor, rotated: Tensor, segments: Sequence[LayerRows], scale: float, seen: Tensor | None
@@ -176,15 +257,20 @@ class TakenLatent:
         self, plain: Tensor, rotated: Tensor, held: Sequence[LayerRows], scale: float, seen: Tensor | None
     ) -> Tensor:
         by_head = plain.transpose(0, 1)  # (H, T, plain)
-        if self.stacked is not None:
-            to_latents = torch.bmm(by_head, self.stacked[0].transpose(1, 2))
-        else:
-            to_latents = torch.stack([product(own) for product, own in zip(self.keys, by_head, strict=True)])
-        dtype = held[0][0].dtype
+        to_latents, dtype = self._to_latents(by_head), held[0][0].dtype
         to_latents, to_keys = (to_latents * scale).to(dtype), (rotated.transpose(0, 1) * scale).to(dtype)
         blocks = _blocks(len(by_head), len(plain) * sum(len(keys) for keys, _ in held))
         of_heads = [_mixed(to_latents[block], to_keys[block], held, seen) for block in blocks]
-        mixed = torch.cat(of_heads).to(plain.dtype)  # (H, T, rank)
+        return self._of_latents(torch.cat(of_heads).to(plain.dtype))
+
+    def _to_latents(self, by_head: Tensor) -> Tensor:
+        """Return queries (H, T, plain) as they meet latents, (H, T, rank)."""
+        if self.stacked is not None:
+            return torch.bmm(by_head, self.stacked[0].transpose(1, 2))
+        return torch.stack([product(own) for product, own in zip(self.keys, by_head, strict=True)])
+
+    def _of_latents(self, mixed: Tensor) -> Tensor:
+        """Return the values (T, H, value) that mixed latents (H, T, rank) stand for."""
         if self.stacked is not None:
             return torch.bmm(mixed, self.stacked[1].transpose(1, 2)).transpose(0, 1)
         return torch.stack([product(own) for product, own in zip(self.values, mixed, strict=True)], dim=1)
@@ -195,6 +281,12 @@ class TakenLatent:
             return self.stacked
         keys, values = (torch.stack([each.dense() for each in part]) for part in (self.keys, self.values))
         return keys, values
+
+
+def _without(segments: Sequence[LayerRows], last: int) -> list[LayerRows]:
+    """Return segments without so many of the last rows, which are all of the last segment's."""
+    *before, (keys, latents) = segments
+    return [*before, (keys[:, :, : keys.shape[2] - last], latents[:, :, : latents.shape[2] - last])]
 
 
 def _blocks(heads: int, each: int) -> list[slice]:

@@ -23,6 +23,7 @@ from rapid_integrations.models.block_linear import BlockTable
 from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown
 from rapid_integrations.models.description import Decoder, LayerInputs
 from rapid_integrations.models.given_states import GivenStates, wants_last
+from rapid_integrations.models.indexer import Choice, IndexRows, TakenIndexer
 from rapid_integrations.models.linear import Linear, PlainLinear
 from rapid_integrations.models.norms import normalised, normed_rows
 from rapid_integrations.models.not_a_number import numbers
@@ -49,6 +50,7 @@ class OperatorsPass:
     _described: Decoder
     _layers: list[TakenLayer]
     _slots: list[int | None]  # which of a cache's keys and values each layer reads; None: it reads none
+    _index_slots: list[int | None]  # the same for the keys of indexers
     _embed: Any
     _head: Linear
     _rotations: Rotations
@@ -94,6 +96,7 @@ class OperatorsPass:
             ended = counts
         keys_of = (layer.attention.keys_of for layer in self._layers if layer.attends)
         written: Written = {each: [] for each in keys_of if each is not None}
+        choices: dict[int, list[Choice]] = {}  # by layer and text
         recurrent = 0
         states = [each.state_pass() for each in rows]
         for index, layer in enumerate(self._layers):
@@ -125,7 +128,7 @@ class OperatorsPass:
                 recurrent += 1
                 qkv = qkv[:, :own_rows]
             if layer.latent is not None:
-                attended = self._attended_latents(index, qkv, rows, first, spread, masks)
+                attended = self._attended_latents(index, qkv, normed, rows, first, spread, spreads, masks, choices)
             elif layer.attends:
                 attended = self._attended(index, qkv, rows, counts, first, tables, spread, masks, written, kernels)
             if index == cut:
@@ -254,16 +257,29 @@ class OperatorsPass:
         return attended
 
     def _attended_latents(
-        self, index: int, qkv: Tensor, rows: Sequence[Rows], first: Sequence[int], spread: Tables, masks: Masks
+        self,
+        index: int,
+        qkv: Tensor,
+        normed: Tensor,
+        rows: Sequence[Rows],
+        first: Sequence[int],
+        spread: Tables,
+        spreads: dict[tuple[Rope, int], Tables],
+        masks: Masks,
+        choices: dict[int, list[Choice]],
     ) -> list[Tensor]:
-        """Do `_attended` for a layer whose attention is latent."""
+        """Do `_attended` for a layer whose attention is latent. What its indexer chooses is put into `choices`."""
         layer = self._layers[index]
         slot = self._slots[index]
         assert layer.latent is not None and slot is not None
         balance = None if self._balance is None else self._balance[index]
-        new = layer.latent.rows(qkv, layer.rope, spread, balance)
+        index_spread = None if layer.indexer is None else spreads[layer.indexer.rope, layer.indexer.described.dim]
+        new = layer.latent.rows(qkv, layer.rope, spread, balance, normed, index_spread)
+        if layer.indexer is not None and new.index is not None:
+            choices[index] = self._choices(index, layer.indexer, new.index, rows, first)
+        chosen = choices.get(index if layer.choice_of is None else layer.choice_of)
         attended, end = [], 0
-        for each, begin in zip(rows, first, strict=True):
+        for reader, (each, begin) in enumerate(zip(rows, first, strict=True)):
             start, end = end, end + each.count
             keys, latents = (part[start:end].transpose(0, 1)[None] for part in (new.keys, new.latents))
             segments = each.cache.write(slot, keys, latents)
@@ -271,8 +287,26 @@ class OperatorsPass:
                 plain, rotated = (part[start + begin : end] for part in (new.plain, new.rotated))
                 seen = None if each.parents is None else masks[each][None, None][begin:]
                 scale = layer.attention.scale
-                attended.append(layer.latent.attend(plain, rotated, segments, scale, seen))
+                if chosen is None:
+                    attended.append(layer.latent.attend(plain, rotated, segments, scale, seen))
+                else:
+                    choice = chosen[reader].behind(begin)
+                    attended.append(layer.latent.attend_chosen(plain, rotated, segments, scale, seen, choice))
         return attended
+
+    def _choices(
+        self, index: int, indexer: TakenIndexer, new: IndexRows, rows: Sequence[Rows], first: Sequence[int]
+    ) -> list[Choice]:
+        """Write the rows of an indexer's keys; return which keys each text's rows see, those from `first` on."""
+        slot = self._index_slots[index]
+        assert slot is not None
+        halves, choices, end = new.halves, [], 0
+        for each, begin in zip(rows, first, strict=True):
+            start, end = end, end + each.count
+            segments = each.cache.write(slot, *(half[start:end].transpose(0, 1)[None] for half in halves))
+            own = IndexRows(*(part[start:end] for part in (new.queries, new.keys, new.weights)))
+            choices.append(indexer.choice(own, segments, each.parents, begin))
+        return choices
 
     def _embedded(self, token_ids: Tensor, readers: Sequence[Rows]) -> Tensor:
         described = self._described
@@ -316,6 +350,8 @@ class OperatorsPass:
 
     def _spread(self, tables: Tables, dtype: torch.dtype) -> dict[tuple[Rope, int], Tables]:
         ropes = {(layer.rope, self._shape(layer)[1]) for layer in self._layers if layer.attends}
+        indexers = (layer.indexer for layer in self._layers)
+        ropes |= {(each.rope, each.described.dim) for each in indexers if each is not None}
         return {each: spread_over_head(tables, *each, dtype) for each in ropes}
 
     def _shape(self, layer: TakenLayer) -> tuple[int, int]:

@@ -7,21 +7,28 @@ from typing import Any
 import torch
 
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
-from rapid_integrations.models.host_cache import KNOWN_LAYERS, held_layers, looks_back_without_end
+from rapid_integrations.models.families import FAMILIES
+from rapid_integrations.models.host_cache import INDEXED, KNOWN_LAYERS, held_layers, looks_back_without_end
 from rapid_integrations.models.positions import positions_of
 
 
-def refuse_unsupported(model: Any, longest: int | None = None, *, chosen_once: bool = False) -> None:
+def refuse_unsupported(model: Any, longest: int | None = None, *, described: bool = False) -> None:
     """Raise UnsupportedModelError, with the reason, for a model that cannot be run exactly.
 
-    `longest`: see `HuggingFaceLM`. `chosen_once`: `FusedDecoder` runs the model, which chooses between short and long
-    rotations ("longrope") once for a text, by its capacity.
+    `longest`: see `HuggingFaceLM`. `described`: `FusedDecoder` runs the model. It chooses between short and long
+    rotations ("longrope") once for a text, by its capacity, and knows the keys of indexers.
     """
     config = model.config.get_text_config(decoder=True)
     name = config._name_or_path or type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
         raise UnsupportedModelError(f"{name} is an encoder-decoder model; a decoder-only causal LM is needed")
-    others = sorted(set(getattr(config, "layer_types", None) or ()) - KNOWN_LAYERS)
+    kinds_of_layers = set(getattr(config, "layer_types", None) or ())
+    others = sorted(kinds_of_layers - KNOWN_LAYERS - ({INDEXED} if described else set()))
+    if others == [INDEXED] and type(model).__name__ in FAMILIES:
+        raise UnsupportedModelError(
+            f"{name} has layers of kind {INDEXED}, which this engine computes itself and not in transformers' forward: "
+            "it needs to be loaded by its name or folder, with weights in safetensors, on one device"
+        )
     # Hybrids are marked as stateful even if all their layers attend. So a list of layer kinds decides.
     stateful = getattr(model, "_is_stateful", False) and not getattr(config, "layer_types", None)
     if others or stateful:
@@ -38,7 +45,7 @@ def refuse_unsupported(model: Any, longest: int | None = None, *, chosen_once: b
         )
     rope = getattr(config, "rope_parameters", None) or {}
     kinds_of_rope = {str(r.get("rope_type")) for r in (rope, *rope.values()) if isinstance(r, dict)}
-    if moving := sorted(kinds_of_rope & ({"dynamic"} if chosen_once else {"dynamic", "longrope"})):
+    if moving := sorted(kinds_of_rope & ({"dynamic"} if described else {"dynamic", "longrope"})):
         raise UnsupportedModelError(
             f"{name} has rotary frequencies that follow the length read so far ({', '.join(moving)}); keys that are "
             "cached would have to change with them"

@@ -101,12 +101,16 @@ EXPERTS_BESIDE = {
     **{"enable_moe_block": True, "num_experts": 8, "top_k_experts": 3, "moe_intermediate_size": 16},
     **{"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0},
 }
+# Of indexed attention: rows of the text choose fewer keys than there are.
+INDEXED = {"num_key_value_heads": 4, "index_topk": 24, "index_n_heads": 8, "index_head_dim": 16}
 # What single families need besides.
 OF_A_FAMILY = {
     **dict.fromkeys(  # latent attention: a key for every head
         ("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "longcat_flash", "sarvam_mla", "youtu", "minicpm3"),
         {"num_key_value_heads": 4},
     ),
+    "deepseek_v32": INDEXED,
+    "glm_moe_dsa": INDEXED | {"num_hidden_layers": 4, "indexer_types": ["full", "shared", "full", "shared"]},
     "dots1": {"n_shared_experts": 1},
     "gptj": {"n_positions": 1024},
     **dict.fromkeys(

@@ -23,6 +23,7 @@
 
 #include "attend.h"
 #include "experts.h"
+#include "indexer.h"
 #include "interface.h"
 #include "norms.h"
 #include "numbers.h"
@@ -90,6 +91,10 @@ int rapid_decode_step(const Model* model, const Step* step) {
   const size_t widest = places.widest;
   float *const embedded = base + places.embedded, *const aside = base + places.aside;  // (T, E), if there are such layers
   if (places.aside != places.embedded) std::copy(x, x + size_t(T) * E, embedded);
+  float* const index_queries = base + places.choice.queries;     // (T, heads D) of an indexer
+  bf16* const index_turned = (bf16*)(base + places.choice.turned);
+  float* const index_scores_of = base + places.choice.scores;    // (T, places.choice.longest)
+  int32_t* const chosen_keys = (int32_t*)(base + places.choice.keys);  // (T, chosen), until another layer chooses
   bf16* const low = (bf16*)(base + places.low);  // (T, between the two matrices of an adapter), padded
 
   in_parallel(step->threads, [&](const int thread, Team& team) {
@@ -149,6 +154,33 @@ int rapid_decode_step(const Model* model, const Step* step) {
       add_behind(norm, s, factor, rows, taken, kept);
     };
 
+    // Queries of an indexer, and the new rows of its keys, which lie behind `before` others in `qkv`.
+    auto index_rows = [&](const Indexer& i, int before, const Widths& widths) NOT_INLINED {
+      const Norm none{};
+      const int half = i.dim / 2;
+      const size_t bytes = row_bytes(kind, half);
+      for (int row = thread; row < T * (i.heads + 1); row += threads) {
+        const int t = row / (i.heads + 1), head = row % (i.heads + 1);
+        const Part& part = parts.part[parts.part_of[t]];
+        const size_t at = size_t(part.depth + t - part.first) * model->turned;
+        const float *cos = part.asked->cos + at, *sin = part.asked->sin + at;
+        if (head < i.heads) {
+          bf16* const to = index_turned + (size_t(t) * i.heads + head) * i.dim;
+          turn(none, i.rope, index_queries + size_t(t) * i.query.rows, i.heads, head, cos, sin, i.dim, to);
+          continue;
+        }
+        bf16 key[512];
+        float numbers[512];
+        normalise(i.norm, qkv + size_t(t) * widths.qkv + before, i.dim, key);
+        for (int d = 0; d < i.dim; d++) numbers[d] = to_float(key[d]);
+        turn(none, i.rope, numbers, 1, 0, cos, sin, i.dim, key);
+        const Segment& tail = part.tail();
+        const size_t behind = size_t(part.asked->past - tail.begin + part.own + t - part.first) * bytes;
+        store_row(kind, key, half, (uint8_t*)tail.keys[i.slot] + behind);
+        store_row(kind, key + half, half, (uint8_t*)tail.values[i.slot] + behind);
+      }
+    };
+
     // Queries as they meet latents and rotated keys, and the new rows of the caches.
     auto latent_rows = [&](const Layer& layer, const Widths& widths) {
       const Latent& l = *layer.latent;
@@ -164,6 +196,12 @@ int rapid_decode_step(const Model* model, const Step* step) {
         float* const products = base + places.queries;
         product(l.query_up, s.first, s.last, in, T, {products, size_t(l.query_up.rows), 0});
         queries = products, apart = size_t(l.query_up.rows);
+        if (const Indexer* i = layer.indexer) {
+          const bool alike = i->query.kind == BF16 || l.query_up.kind != BF16;
+          const Share<int> of_index = share(i->query.rows, PANEL, thread, threads);
+          product(i->query, of_index.first, of_index.last, alike ? in : given(mine, T, compressed, i->query), T,
+                  {index_queries, size_t(i->query.rows), 0});
+        }
         team.barrier();
       }
       const Norm none{};
@@ -191,12 +229,86 @@ int rapid_decode_step(const Model* model, const Step* step) {
         const Part& part = parts.part[parts.part_of[t]];
         const Segment& tail = part.tail();
         const int64_t behind = part.asked->past - tail.begin + part.own + t - part.first;
-        const float* latent = qkv + size_t(t + 1) * wide - l.rotated - l.rank;
+        const float* latent = qkv + size_t(t) * wide + layer.qkv.rows - l.rotated - l.rank;
         bf16 row[512];
         normalise(l.latent, latent, l.rank, row);
         store_row(kind, row, l.rank, (uint8_t*)tail.values[layer.slot] + size_t(behind) * widths.value_bytes);
         turned(t, latent + l.rank, H, row);
         store_row(kind, row, l.rotated, (uint8_t*)tail.keys[layer.slot] + size_t(behind) * widths.key_bytes);
+      }
+      if (layer.indexer) index_rows(*layer.indexer, layer.qkv.rows, widths);
+    };
+
+    // Which keys the rows see that choose some: first the scores of all keys, and then the best ones.
+    auto choose_keys = [&](const Layer& layer, const Widths& widths) NOT_INLINED {
+      const Indexer& i = *layer.indexer;
+      const size_t longest = places.choice.longest;
+      const float* const weights = qkv + layer.qkv.rows + i.key.rows;  // (T, widths.qkv)
+      const auto scores_of = kind == KV_INT8 ? index_scores<KV_INT8> : index_scores<KV_BF16>;
+      int task = next++, first = 0;
+      for (const Part& part : parts.part) {
+        const int from = first_choosing(part, layer.chosen), chunks = from < part.rows ? part.chunks : 0;
+        for (; task < first + chunks; task = next++) {
+          const int64_t begin = int64_t(task - first) * CHUNK;
+          const int64_t end = std::min<int64_t>(part.position() + part.rows, begin + CHUNK);
+          scores_of(i, part, from, index_turned + size_t(part.first) * i.query.rows, weights + size_t(part.first) * widths.qkv,
+                    widths.qkv, begin, end, index_scores_of + size_t(part.first) * longest, longest, space);
+        }
+        first += chunks;
+      }
+      team.barrier();
+      if (thread == 0) next.store(0);
+      team.barrier();
+      for (int t = next++; t < T; t = next++) {
+        const Part& part = parts.part[parts.part_of[t]];
+        const int own = t - part.first;
+        if (own < first_choosing(part, layer.chosen)) continue;
+        choose(index_scores_of + size_t(t) * longest, part.position() + own + 1, layer.chosen, space,
+               chosen_keys + size_t(t) * size_t(layer.chosen));
+      }
+      team.barrier();
+      if (thread == 0) next.store(0);
+      team.barrier();
+    };
+
+    // The attention of rows over the keys that they have chosen: in place of what they have of all keys.
+    auto attend_chosen = [&](const Layer& layer, const Widths& widths, const Heads& of_keys) NOT_INLINED {
+      const Latent& l = *layer.latent;
+      const int chunks = (layer.chosen + CHUNK - 1) / CHUNK, KV = of_keys.KV, G = of_keys.G;
+      const size_t width = widths.query, rank = size_t(l.rank);
+      int64_t* const position = (int64_t*)space;
+      bf16* const together = (bf16*)(space + whole_lines(size_t(G) * sizeof(int64_t) / sizeof(float)));
+      float* const rows_of = (float*)together + whole_lines(size_t(G) * width / 2 + LINE);
+      uint8_t* const keys = (uint8_t*)rows_of;
+      uint8_t* const latents = (uint8_t*)(rows_of + whole_lines(CHUNK * widths.key_bytes / sizeof(float)));
+      float* const max = (float*)latents + whole_lines(CHUNK * widths.value_bytes / sizeof(float));
+      float *const sum = max + whole_lines(size_t(G)), *const mixed = sum + whole_lines(size_t(G));
+      float* const scratch = mixed + whole_lines(size_t(G) * rank);
+      const auto attend_own = kind == KV_INT8 ? attend_latents<KV_INT8> : attend_latents<KV_BF16>;
+      for (int task = next++; task < T * KV * chunks; task = next++) {
+        const int t = task / (KV * chunks), kv = task / chunks % KV, chunk = task % chunks;
+        const Part& part = parts.part[parts.part_of[t]];
+        const int own = t - part.first;
+        if (own < first_choosing(part, layer.chosen)) continue;
+        const int begin = chunk * CHUNK, count = std::min(CHUNK, layer.chosen - begin);
+        const int32_t* const positions = chosen_keys + size_t(t) * size_t(layer.chosen) + begin;
+        TextRows text(part, layer.slot, widths.key_bytes, widths.value_bytes);
+        for (int j = 0; j < count; j++)
+          text.copy(positions[j], keys + size_t(j) * widths.key_bytes, latents + size_t(j) * widths.value_bytes);
+        for (int g = 0; g < G; g++) {
+          position[g] = layer.chosen - 1;
+          const bf16* const of_head = q + (size_t(part.first) * H + (size_t(kv) * G + g) * part.rows + own) * width;
+          std::memcpy(together + size_t(g) * width, of_head, width * sizeof(bf16));
+        }
+        const HeadSegment segment{begin, keys, latents};
+        attend_own(l.rank, l.rotated, together, G, position, {&segment, 1}, begin, begin + count, layer.sight, max, sum, mixed,
+                   scratch);
+        const Place& place = of_keys.places[part.first_place + size_t(chunk)];
+        for (int g = 0; g < G; g++) {
+          const size_t at = place.offset + size_t(kv) * place.stride + size_t(g) * part.rows + own;
+          partial.max[at] = max[g], partial.sum[at] = sum[g];
+          std::copy(mixed + size_t(g) * rank, mixed + size_t(g + 1) * rank, partial.mixed + at * rank);
+        }
       }
     };
 
@@ -515,6 +627,13 @@ int rapid_decode_step(const Model* model, const Step* step) {
           const Share<int> own = share(r->rates.rows, 1, thread, threads);
           product(r->rates, own.first, own.last, in, T, {qkv + layer.qkv.rows, size_t(wide), 0});
         }
+        if (const Indexer* i = layer.indexer) {
+          const Share<int> own = share(i->key.rows, PANEL, thread, threads), each = share(i->weights.rows, 1, thread, threads);
+          product(i->weights, each.first, each.last, in, T, {qkv + layer.qkv.rows + i->key.rows, size_t(wide), 0});
+          const bool alike = i->key.kind == BF16 || layer.qkv.kind != BF16;
+          product(i->key, own.first, own.last, alike ? in : given(mine, T, in.columns, i->key), T,
+                  {qkv + layer.qkv.rows, size_t(wide), 0});
+        }
         if (layer.laurel) laurel.go_left(*layer.laurel, in, T, thread, team);
       }
       team.barrier();
@@ -568,8 +687,12 @@ int rapid_decode_step(const Model* model, const Step* step) {
         }
         if (thread == 0) next.store(0);
         team.barrier();
+        const bool choosing = any_choosing(parts, layer.chosen);
+        if (choosing && layer.indexer) choose_keys(layer, widths);
+        const auto all_choose = [&](int r) { return choosing && first_choosing(parts.part[size_t(r)], layer.chosen) == 0; };
         for (size_t number = size_t(next++); number < of_keys.tasks.size(); number = size_t(next++)) {
           const Group& group = of_keys.groups[of_keys.tasks[number].group];
+          if (std::all_of(group.members.begin(), group.members.end(), all_choose)) continue;
           const int kv = of_keys.tasks[number].kv;
           const int64_t begin = int64_t(group.chunk) * CHUNK;
           int64_t first = begin + CHUNK, end = begin;
@@ -629,17 +752,25 @@ int rapid_decode_step(const Model* model, const Step* step) {
           }
         }
         team.barrier();
+        if (choosing) {
+          if (thread == 0) next.store(0);
+          team.barrier();
+          attend_chosen(layer, widths, of_keys);
+          team.barrier();
+        }
         const auto combined = [&](int t, int head, bf16* to) {  // what row t's head mixes of all chunks
           const Part& part = parts.part[parts.part_of[t]];
+          const bool chooses = choosing && t - part.first >= first_choosing(part, layer.chosen);
+          const int chunks = chooses ? (layer.chosen + CHUNK - 1) / CHUNK : part.chunks;
           const int row = (head % G) * part.rows + t - part.first;
           float highest = -std::numeric_limits<float>::infinity(), sum = 0;
           auto at = [&](int c) {
             const Place& place = of_keys.places[part.first_place + c];
             return place.offset + size_t(head / G) * place.stride + row;
           };
-          for (int c = 0; c < part.chunks; c++) highest = std::max(highest, partial.max[at(c)]);
+          for (int c = 0; c < chunks; c++) highest = std::max(highest, partial.max[at(c)]);
           float out[512] = {};
-          for (int c = 0; c < part.chunks; c++) {
+          for (int c = 0; c < chunks; c++) {
             if (partial.sum[at(c)] == 0) continue;
             const float weight = std::exp(partial.max[at(c)] - highest);
             sum += weight * partial.sum[at(c)];

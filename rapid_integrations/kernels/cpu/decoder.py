@@ -317,7 +317,8 @@ def _count_slots(layers: ctypes.Array[Layer], keys_of: Sequence[int | None]) -> 
     """Say in each struct which of a cache's keys and values it has, or which of its states.
 
     Returns:
-        for each of them how many heads there are, and the numbers of a key and of a value.
+        for each of them how many heads there are, and the numbers of a key and of a value; behind those of all layers,
+        the same of indexers.
     """
     slots: list[tuple[int, int, int]] = []
     recurrent = 0
@@ -332,4 +333,9 @@ def _count_slots(layers: ctypes.Array[Layer], keys_of: Sequence[int | None]) -> 
         layer.slot = len(slots)
         value = layer.latent.contents.rank if layer.latent else layer.head_dim
         slots.append((layer.kv_heads, layer.head_dim, value))
+    for layer in layers:  # behind those of all layers, as `FusedDecoder` has them
+        if layer.indexer:
+            indexer = layer.indexer.contents
+            indexer.slot = len(slots)
+            slots.append((1, indexer.dim // 2, indexer.dim // 2))
     return slots

@@ -72,6 +72,17 @@ struct Latent {  // of multi-head latent attention; see `latents.h`
   const Matrix *keys, *values;  // of each head (rank, plain), which a query is multiplied with, and (value, rank)
 };
 
+// By which a row of latent attention chooses the keys that it sees; see `indexer.h`. Of head h, q_h and w_h are a query and a
+// weight of the row, and a key k has the score sum_h w_h relu(q_h k / sqrt(dim)) / sqrt(heads).
+struct Indexer {
+  int32_t heads, dim;
+  int32_t slot;               // which of a cache's keys and values it has: halves of its own keys
+  Matrix query, key;          // (heads dim, ...), behind compressed queries, and (dim, hidden)
+  Matrix weights;             // BF16 (heads, hidden)
+  Norm norm;                  // of keys
+  Rope rope;
+};
+
 struct Recurrence {  // in place of an attention or beside it; see `recurrence.h`
   int32_t key_heads, value_heads, key_dim, value_dim;  // no heads: a short convolution between two gates
   int32_t channels, taps;     // numbers of a row that are convolved, and rows that a convolution reads
@@ -153,6 +164,7 @@ struct Layer {
   const Laurel* laurel;       // null: there is none
   const Alternation* alternation;  // of the model's streams: of all layers or of none
   const Adapter *qkv_adapter, *gate_up_adapter;  // beside these matrices, or null
+  const Indexer* indexer;     // null: there is none
   int32_t kv_heads, head_dim; // of this layer; latent attention has one head, of its rotated numbers
   int32_t slot, state;        // which of a cache's keys and values it has, and which of its states
   int32_t shares;             // an earlier layer has written them, and qkv has queries alone
@@ -168,6 +180,8 @@ struct Layer {
   float gate_factor;          // on the gate of an MLP before its activation
   int32_t sparse;             // of which that is above a quantile of a normal distribution is taken, less the quantile
   float quantile;             // of the standard one
+  int32_t chosen;             // keys that a row of latent attention sees: what `indexer` chooses, or has chosen in the
+                              // newest layer before that has one; 0: all
   int32_t with_embedding;     // before_attention and qkv read rows (2 hidden,): the layer's, and behind them the embedded one
 };
 

@@ -90,6 +90,17 @@ class Latent(ctypes.Structure):
     )
 
 
+class Indexer(ctypes.Structure):
+    """What chooses the keys that a row of latent attention sees."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("heads", "dim", "slot")),
+        *((name, Matrix) for name in ("query", "key", "weights")),
+        ("norm", Norm),
+        ("rope", Rope),
+    )
+
+
 class Recurrence(ctypes.Structure):
     """What stands in place of an attention or beside it."""
 
@@ -175,6 +186,7 @@ class Layer(ctypes.Structure):
         ("laurel", ctypes.POINTER(Laurel)),
         ("alternation", ctypes.POINTER(Alternation)),
         *((name, ctypes.POINTER(Adapter)) for name in ("qkv_adapter", "gate_up_adapter")),
+        ("indexer", ctypes.POINTER(Indexer)),
         *((name, ctypes.c_int32) for name in ("kv_heads", "head_dim", "slot", "state", "shares")),
         *((name, ctypes.c_int32) for name in ("growth_every", "growth_ahead")),
         *((name, ctypes.c_float) for name in ("growth_scale", "scale")),
@@ -182,7 +194,7 @@ class Layer(ctypes.Structure):
         *((name, ctypes.c_float) for name in ("attention_residual", "mlp_residual", "gate_factor")),
         ("sparse", ctypes.c_int32),
         ("quantile", ctypes.c_float),
-        ("with_embedding", ctypes.c_int32),
+        *((name, ctypes.c_int32) for name in ("chosen", "with_embedding")),
     )
 
 
@@ -293,7 +305,7 @@ class Attention(ctypes.Structure):
 
 
 STRUCTS = (
-    *(Matrix, Norm, Rope, Sight, Branches, Experts, Latent, Recurrence, Adapter, LayerInput, LayerInputs),
+    *(Matrix, Norm, Rope, Sight, Branches, Experts, Latent, Indexer, Recurrence, Adapter, LayerInput, LayerInputs),
     *(Laurel, Alternation, Streams, Layer, Model),
     *(Segment, Rows, Step, Rotation, Recurring, Alternating, LayerSegment, Attention),
 )

@@ -46,6 +46,9 @@ std::string layouts() {
          WHOLE(Latent) + FIELD(Latent, rank) + FIELD(Latent, plain) + FIELD(Latent, rotated) + FIELD(Latent, value) +
          FIELD(Latent, query) + FIELD(Latent, latent) + FIELD(Latent, query_up) + FIELD(Latent, keys) + FIELD(Latent, values) +
 
+         WHOLE(Indexer) + FIELD(Indexer, heads) + FIELD(Indexer, dim) + FIELD(Indexer, slot) + FIELD(Indexer, query) +
+         FIELD(Indexer, key) + FIELD(Indexer, weights) + FIELD(Indexer, norm) + FIELD(Indexer, rope) +
+
          WHOLE(Recurrence) + FIELD(Recurrence, key_heads) + FIELD(Recurrence, value_heads) + FIELD(Recurrence, key_dim) +
          FIELD(Recurrence, value_dim) + FIELD(Recurrence, channels) + FIELD(Recurrence, taps) + FIELD(Recurrence, together) +
          FIELD(Recurrence, tiled) + FIELD(Recurrence, gates_behind) + FIELD(Recurrence, first) +
@@ -82,7 +85,7 @@ std::string layouts() {
          FIELD(Layer, growth_ahead) + FIELD(Layer, growth_scale) + FIELD(Layer, scale) + FIELD(Layer, activation) + FIELD(Layer, gated) +
          FIELD(Layer, parallel) + FIELD(Layer, output_gates) + FIELD(Layer, attention_residual) + FIELD(Layer, mlp_residual) +
          FIELD(Layer, gate_factor) + FIELD(Layer, sparse) + FIELD(Layer, quantile) +
-         FIELD(Layer, aside) + FIELD(Layer, qkv_adapter) + FIELD(Layer, gate_up_adapter) + FIELD(Layer, with_embedding) +
+         FIELD(Layer, aside) + FIELD(Layer, qkv_adapter) + FIELD(Layer, gate_up_adapter) + FIELD(Layer, indexer) + FIELD(Layer, chosen) + FIELD(Layer, with_embedding) +
 
          WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) +
          FIELD(Model, intermediate) + FIELD(Model, vocabulary) + FIELD(Model, turned) + FIELD(Model, layer) +

@@ -43,6 +43,22 @@ class NativeLatent:
 
 
 @dataclass(frozen=True)
+class NativeIndexer:
+    """What chooses the keys that a row of latent attention sees: see `description.Indexer`.
+
+    `query` is (H * D, ...) and `key` (D, E). `weights` is bfloat16 (H, E).
+    """
+
+    heads: int
+    dim: int
+    query: AnyMatrix
+    key: AnyMatrix
+    weights: NativeMatrix
+    norm: Norm
+    rope: Rope
+
+
+@dataclass(frozen=True)
 class NativeRecurrence:
     """What stands in place of an attention; see `description.Recurrence` and `recurrence.h`.
 
@@ -157,7 +173,8 @@ class NativeLayer:
     """One decoder layer. Weights and biases of norms are bfloat16.
 
     `gate_up` and `down` are None if `experts` stand in their place, or nothing does. `window` is None if a query sees
-    everything.
+    everything. With `chosen`, a row of latent attention sees so many keys: those that `indexer` chooses, or that it has
+    chosen in the newest layer before that has one.
     `latent` is None if the attention is not latent, which it is in all layers or in none. `kv_heads` and `head_dim` are
     None if the layer has the decoder's. `keys_of` is the number of the earlier layer whose keys and values it reads;
     `qkv` has queries alone then. With `recurrence` there is no attention, unless it has an `out` of its own. With
@@ -212,3 +229,5 @@ class NativeLayer:
     with_embedding: bool = False
     qkv_adapter: NativeAdapter | None = None
     gate_up_adapter: NativeAdapter | None = None
+    indexer: NativeIndexer | None = None
+    chosen: int = 0

@@ -7,6 +7,7 @@
 
 #include "attend.h"
 #include "experts.h"
+#include "indexer.h"
 #include "interface.h"
 #include "latents.h"
 #include "numbers.h"
@@ -83,6 +84,7 @@ struct Widths {  // numbers of what a layer's attention works with, and bytes of
       queries = 0, query = mixed = D, out = widest = H * D;
       key_bytes = value_bytes = row_bytes(kv, layer.head_dim);
     }
+    if (const Indexer* i = layer.indexer) qkv += size_t(i->key.rows) + size_t(i->weights.rows);
     if (const Recurrence* r = layer.recurrence) {
       qkv += size_t(r->rates.rows) + size_t(r->decay_up.rows) + size_t(r->gate_up.rows);
       const size_t given = given_width(*r);
@@ -91,6 +93,15 @@ struct Widths {  // numbers of what a layer's attention works with, and bytes of
     }
   }
 };
+
+// Floats of scratch space for G heads of a row that attend to a chunk of the keys which it has chosen.
+inline size_t chosen_floats(const Layer& layer, int G, size_t query, int kv) {
+  const Latent& l = *layer.latent;
+  return whole_lines(size_t(G) * sizeof(int64_t) / sizeof(float)) + whole_lines(size_t(G) * query / 2 + LINE) +
+         whole_lines(CHUNK * row_bytes(kv, l.rotated) / sizeof(float)) +
+         whole_lines(CHUNK * row_bytes(kv, l.rank) / sizeof(float)) + 2 * whole_lines(size_t(G)) +
+         whole_lines(size_t(G) * l.rank) + latent_floats(l.rank, l.rotated, G) + LINE;
+}
 
 // Where in the scratch space of a step everything lies, in floats.
 struct Places {
@@ -107,6 +118,7 @@ struct Places {
   size_t gathered_rows;                              // how many of those
   size_t row;                                        // floats that hold a key and its value
   size_t widest;                                     // numbers of a row that enters a product, at most
+  ChoicePlaces choice;                               // of the keys that rows see
 
   Places(const Model& model, const Parts& parts, const HeadsOfLayers& heads_of, int kv) {
     const size_t T = size_t(parts.rows), E = size_t(model.hidden), H = size_t(model.heads);
@@ -135,6 +147,7 @@ struct Places {
       if (const Recurrence* r = layer.recurrence)
         recurring = std::max({recurring, recur_floats(*r), size_t(r->value_heads ? 0 : r->channels)});
       if (layer.recurrence) of_heads = std::max(of_heads, widths.out);
+      if (layer.chosen) choosing(parts, layer, own_heads, widths, kv);
     }
     size_t floats = 0;
     auto reserve = [&](size_t n) { return std::exchange(floats, floats + whole_lines(n)); };
@@ -159,19 +172,37 @@ struct Places {
     embedded = reserve(needs.aside ? T * E : 0);
     aside = reserve(needs.aside ? T * E : 0);
     low = reserve(needs.low ? T * padded(int(needs.low)) / 2 : 0);
+    choice.queries = reserve(T * of_index);
+    choice.turned = reserve(T * of_index / 2 + LINE);
+    choice.scores = reserve(T * choice.longest);
+    choice.keys = reserve(choice.longest ? T * chosen : 0);
     own = floats;
     gathered_rows = std::min<size_t>(CHUNK, T + TILE);
     gathered = whole_lines(most * sizeof(int64_t) / sizeof(float)) + whole_lines(most * of_query / 2 + LINE) +
                whole_lines(gathered_rows * row);
     const size_t doubled = needs.routed || needs.aside ? 2 * E : E;
     const size_t products = T * std::max<size_t>({doubled, needs.input, needs.latent, needs.low, size_t(needs.low ? 96 : 64)});
-    space = whole_lines(std::max({products, gathered + own_floats, recurring}));
+    space = whole_lines(std::max({products, gathered + own_floats, recurring, choice.space}));
     input = whole_lines(T * padded(int(widest)) / 2 + rounded_floats(T, widest));
     extra = space + input;
     if (needs.routed) input += whole_lines(T * padded(int(E)) / 2 + 2 * T * needs.pairs + needs.experts);
   }
 
   size_t all(int threads) const { return own + size_t(threads) * (space + input) + LINE; }
+
+ private:
+  size_t of_index = 0, chosen = 0;
+
+  // What a layer whose rows choose keys needs.
+  void choosing(const Parts& parts, const Layer& layer, const Heads& heads, const Widths& widths, int kv) {
+    if (const Indexer* i = layer.indexer) of_index = std::max(of_index, size_t(i->query.rows));
+    if (!any_choosing(parts, layer.chosen)) return;
+    chosen = std::max(chosen, size_t(layer.chosen));
+    for (const Part& part : parts.part) choice.longest = std::max(choice.longest, size_t(part.position() + part.rows));
+    choice.longest = whole_lines(choice.longest);
+    choice.space = std::max({choice.space, choice.longest, chosen_floats(layer, heads.G, widths.query, kv)});
+    if (layer.indexer) choice.space = std::max(choice.space, index_floats(*layer.indexer, kv));
+  }
 };
 
 }  // namespace

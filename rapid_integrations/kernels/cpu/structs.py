@@ -8,6 +8,7 @@ from rapid_integrations.kernels.cpu.interface import (
     Adapter,
     Alternation,
     Experts,
+    Indexer,
     Latent,
     Laurel,
     Layer,
@@ -125,6 +126,7 @@ def layer_struct(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[ob
         sparse=layer.quantile is not None,
         quantile=layer.quantile or 0.0,
         with_embedding=layer.with_embedding,
+        chosen=layer.chosen,
     )
     if layer.aside is not None:
         filled.aside = matrix_of(layer.aside)
@@ -166,6 +168,19 @@ def layer_struct(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[ob
         latent = _latent(layer.latent, kept)
         kept.append(latent)
         filled.latent = ctypes.pointer(latent)
+    if layer.indexer is not None:
+        own_keys = layer.indexer
+        indexer = Indexer(
+            heads=own_keys.heads,
+            dim=own_keys.dim,
+            query=matrix_of(own_keys.query),
+            key=matrix_of(own_keys.key),
+            weights=matrix_of(own_keys.weights),
+            norm=norm_struct(own_keys.norm),
+            rope=rope_struct(own_keys.rope),
+        )
+        kept.append(indexer)
+        filled.indexer = ctypes.pointer(indexer)
     return filled
 
 

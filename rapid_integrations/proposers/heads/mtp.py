@@ -142,6 +142,8 @@ class FurtherLayer(RecurrentHead):
         self._attention: Attends
         if weights.has(f"{attention}.kv_b_proj.weight"):
             self._attention = LatentAttention(weights, attention, config, width)
+            # An indexer chooses as many keys as there are tokens in the window, or more: the head sees them all.
+            weights.ignore(*(each for each in weights.names() if each.startswith(f"{attention}.indexer.")))
         else:
             shape = Shape.of(config, self.name)
             self._attention = Attention(

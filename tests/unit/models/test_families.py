@@ -25,11 +25,13 @@ LATENT = {
     **{"kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "qk_head_dim": 64, "v_head_dim": 32},
     **{"q_lora_rank": 96, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2},
 }
+INDEXED = {"index_topk": 130, "index_n_heads": 6, "index_head_dim": 64}
 # What a family has in place of `head_dim`, and settings of which the small defaults say nothing.
 OTHERS = {
     "cohere": {"use_qk_norm": True},
     "glm": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
     **dict.fromkeys(("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "minicpm3", "sarvam_mla", "youtu"), LATENT),
+    **dict.fromkeys(("deepseek_v32", "glm_moe_dsa"), LATENT | INDEXED),
     "glm4_moe": {"n_group": 4, "topk_group": 2, "use_qk_norm": True},
     "gpt2": {"n_embd": 128, "n_inner": 160, "n_head": 4, "n_positions": 4096},
     "opt": {"word_embed_proj_dim": 128, "ffn_dim": 160, "max_position_embeddings": 4096},
@@ -99,7 +101,7 @@ DENSE = (
     *("jais2", "ministral3", "nemotron"),
 )
 EXPERTS = (
-    *("axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "sarvam_mla"),
+    *("axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "sarvam_mla"),
     *("ernie4_5_moe", "exaone_moe", "gemma4_text, experts", "gemma4_text, experts and inputs", "glm4_moe", "gpt_oss"),
     *("granitemoe", "granitemoeshared", "llama4_text", "minimax_m2", "mixtral", "olmoe", "phimoe", "qwen2_moe"),
     *("afmoe", "dots1", "hunyuan_v1_moe", "qwen3_moe"),
@@ -165,7 +167,7 @@ def test_logits_and_bits(family):
 def test_experts(family, quantization):
     """Rounding sends some tokens to other experts, so the rows are compared one by one."""
     ours = on_kernels(family, quantization)
-    exact = HuggingFaceLM(ours.transformers_copy(torch.float32))
+    exact = HuggingFaceLM(ours.transformers_copy(torch.float32), take_over=True)
     text = ids(230)
     expected = exact.forward([Rows(text, exact.new_cache(230), 230)])[0]
     found = read(ours, text, 170, 1, 2, 3, 5, 8, 9, 32)
@@ -177,11 +179,13 @@ IN_COMPANY = (
     *(
         "cohere2",
         "deepseek_v3",
+        "deepseek_v32",
         "gemma2",
         "gemma3n_text",
         "gemma4_text",
         "gemma4_text, large",
         "gemma4_text, experts",
+        "glm_moe_dsa",
         "gpt_oss",
     ),
     *("afmoe", "gpt2", "llama4_text", "ministral3", "nanochat", "olmo3", "phimoe", "qwen3_moe"),

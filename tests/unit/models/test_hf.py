@@ -384,7 +384,7 @@ REFUSED = {
     "indexed attention": (
         ("DeepseekV32ForCausalLM", "DeepseekV32Config"),
         {"num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 16, "n_routed_experts": 4, "index_n_heads": 2},
-        "layers of kind indexed_attention; this engine's cache does not know",
+        "needs to be loaded by its name or folder",
     ),
     "another recurrence": (("RwkvForCausalLM", "RwkvConfig"), {"attention_hidden_size": 32}, "recurrent state"),
     "encoder and decoder": (
