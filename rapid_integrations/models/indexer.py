@@ -167,9 +167,7 @@ class TakenIndexer:
         if paths is not None:
             chosen = []
             for row in choosing:
-                seen = torch.cat(
-                    [torch.arange(past, device=device), torch.as_tensor(paths[row], device=device) + past]
-                )
+                seen = torch.cat([torch.arange(past, device=device), torch.as_tensor(paths[row], device=device) + past])
                 (own,) = self._chosen(new, [row], keys[seen])
                 chosen.append(seen[own])  # rows of a tree lie in the order in which they follow each other
             return Choice(rows, torch.stack(chosen))

@@ -8,7 +8,8 @@ values of the heads. There are two ways to attend to them, with the same result 
 - For many queries the keys and values of all heads are computed anew from the latents. With DeepSeek V3's widths, a
   score and its value then cost 320 products instead of 1,088.
 
-With an indexer (`indexer.py`), rows that choose their keys attend to the latents of these alone, however many there are.
+With an indexer (`indexer.py`), rows that choose their keys attend to the latents of these alone. Many rows of a text that
+is little longer than what they choose do so in the second way, with all other keys hidden.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from rapid_integrations.models.attention import attend
 from rapid_integrations.models.description import Latent
 from rapid_integrations.models.indexer import Choice, IndexRows, TakenIndexer
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear, native_matrix
+from rapid_integrations.models.mask import Sight
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.placement import multiplied_in
 from rapid_integrations.models.rotation import Tables, turned
@@ -39,6 +41,8 @@ MOST_ABSORBED: Final = 128
 """Queries that attend to the latents themselves. More of them pay for computing the keys and values of all heads."""
 
 _MOST_NUMBERS: Final = 2**26  # that are made at once; a few heads at a time compute a long text
+_MOST_GATHERED: Final = 2**22  # numbers of chosen keys that are laid together at once: larger memory is asked for anew
+_HIDDEN: Final = 3  # keys for each that is chosen, up to which many rows compute all
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,13 @@ class TakenLatent:
         """Do `attend` where some rows have chosen the keys that they see."""
         if not len(choice.rows):
             return self.attend(plain, rotated, segments, scale, seen)
+        total = sum(keys.shape[2] for keys, _ in segments)
+        if len(plain) > MOST_ABSORBED and total <= _HIDDEN * choice.keys.shape[1]:
+            if seen is None:
+                seen = Sight(None, None, 0).visible(len(plain), total, plain.device)
+            chosen_alone = torch.zeros(len(choice.rows), total, dtype=torch.bool, device=plain.device)
+            seen = seen.index_copy(0, choice.rows, chosen_alone.scatter_(1, choice.keys, True))
+            return self.attend(plain, rotated, segments, scale, seen)
         chosen = self._attend_rows(plain[choice.rows], rotated[choice.rows], segments, scale, choice.keys)
         if len(choice.rows) == len(plain):
             return chosen
@@ -204,12 +215,12 @@ class TakenLatent:
         self, plain: Tensor, rotated: Tensor, segments: Sequence[LayerRows], scale: float, chosen: Tensor
     ) -> Tensor:
         """Return what rows attend to, (R, H, value), that see K keys each, `chosen`: (R, K)."""
-        keys, latents = (torch.cat(parts, dim=2) if len(parts) > 1 else parts[0] for parts in zip(*segments, strict=True))
+        keys, latents = (torch.cat(part, dim=2) if len(part) > 1 else part[0] for part in zip(*segments, strict=True))
         dtype = multiplied_in(plain)
         to_latents = self._to_latents(plain.transpose(0, 1)).transpose(0, 1)  # (R, H, rank)
         to_latents, to_keys = (to_latents * scale).to(dtype), (rotated * scale).to(dtype)
         width = keys.shape[3] + latents.shape[3] + 2 * to_keys.shape[1]
-        each = max(1, _MOST_NUMBERS // (chosen.shape[1] * width))
+        each = max(1, _MOST_GATHERED // (chosen.shape[1] * width))
         mixed = []
         for begin in range(0, len(chosen), each):
             block, own = slice(begin, begin + each), chosen[begin : begin + each]
@@ -246,7 +257,8 @@ class TakenLatent:
         to_keys, to_values = (each.to(dtype) for each in self._stacked())
         query = torch.cat([plain, rotated], dim=2).to(dtype).transpose(0, 1)[None]  # (1, H, T, plain + rotated)
         attended = []
-        for block in _blocks(len(to_keys), len(keys) * (query.shape[3] + to_values.shape[1])):
+        scored = 0 if seen is None else len(plain)  # a row's scores are held whole then
+        for block in _blocks(len(to_keys), len(keys) * (query.shape[3] + to_values.shape[1] + scored)):
             own_keys = _for_each_head(latents, to_keys[block])
             whole = torch.cat([own_keys, keys.expand(len(own_keys), -1, -1)], dim=2)  # (heads, L, plain + rotated)
             values = _for_each_head(latents, to_values[block].transpose(1, 2))

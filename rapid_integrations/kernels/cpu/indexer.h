@@ -75,10 +75,10 @@ void index_scores(const Indexer& i, const Part& part, int from, const bf16* q, c
   const int H = i.heads, half = i.dim / 2;
   const size_t bytes = row_bytes(KV, half);
   const float scale = 1.0f / std::sqrt(float(i.dim)), of_heads = 1.0f / std::sqrt(float(H));
-  uint32_t* const packed = (uint32_t*)scratch;  // (dim / 2, 64)
+  [[maybe_unused]] uint32_t* const packed = (uint32_t*)scratch;  // (dim / 2, 64)
   float* const met = scratch + size_t(half) * TILE;  // (H, 64)
   float* const scales = met + size_t(H) * TILE;
-  float* const query = scales + 2 * TILE;
+  [[maybe_unused]] float* const query = scales + 2 * TILE;
   uint8_t* const gathered = (uint8_t*)align(query + i.dim);
   TextRows text(part, i.slot, bytes, bytes);
   for (int64_t j0 = begin; j0 < end; j0 += TILE) {
@@ -91,7 +91,6 @@ void index_scores(const Indexer& i, const Part& part, int from, const bf16* q, c
       first = gathered, second = gathered + TILE * bytes;
     }
 #if RAPID_WIDE
-    (void)query;
     pack_dimensions<KV>(first, half, present, packed);
     pack_dimensions<KV>(second, half, present, packed + size_t(half / 2) * TILE);
     if constexpr (KV == KV_INT8)

@@ -11,7 +11,7 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels import cpu as native
-from rapid_integrations.models import indexer
+from rapid_integrations.models import indexer, latent_attention
 from rapid_integrations.models.families import deepseek
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import wrap
@@ -23,7 +23,8 @@ from tests.toys.models import byte_tokenizer, words
 
 CHOSEN, DIM, LAYERS, FULL = 70, 64, 4, 2  # LAYERS of which FULL have an indexer
 SIZES = {
-    **{"hidden_size": 128, "intermediate_size": 160, "kv_lora_rank": 64, "q_lora_rank": 96, "num_hidden_layers": LAYERS},
+    **{"hidden_size": 128, "intermediate_size": 160, "num_hidden_layers": LAYERS, "kv_lora_rank": 64},
+    "q_lora_rank": 96,
     **{"qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 32, "max_position_embeddings": 4096},
     **{"moe_intermediate_size": 32, "index_topk": CHOSEN, "index_n_heads": 6, "index_head_dim": DIM},
 }
@@ -74,10 +75,13 @@ def token_by_token(own, text):
 
 @pytest.mark.once
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("most", "hidden"), [(128, 0), (0, 0), (0, 3), (0, 1000)])
 @pytest.mark.parametrize("numbers", [1, 40_000, 2**25])
-def test_pieces_of_any_length_give_the_models_own_logits(monkeypatch, family, numbers):
+def test_pieces_of_any_length_give_the_models_own_logits(monkeypatch, family, numbers, most, hidden):
     """Also behind a beginning that is shared, and where a piece begins before the first row that chooses."""
     monkeypatch.setattr(indexer, "_MOST_NUMBERS", numbers)
+    for name, value in (("_MOST_GATHERED", numbers), ("MOST_ABSORBED", most), ("_HIDDEN", hidden)):
+        monkeypatch.setattr(latent_attention, name, value)
     lm, text = taken(family=family), ids(230)
     expected = token_by_token(model(family=family), text)
     everything = token_by_token(model(family=family, index_topk=1000), text)
