@@ -187,8 +187,8 @@ class EagerCheck:
             if not less <= tolerance * more:
                 raise _DiffersError(
                     f"{self._lm.name}: its indexer number {number + 1} chooses other keys than this engine's (the "
-                    f"scores differ by {less / more if more else less:.2%}, allowed {tolerance:.1%}); this architecture "
-                    "is not supported"
+                    f"scores differ by {less / more if more else less:.2%}, allowed {tolerance:.1%}); this "
+                    "architecture is not supported"
                 )
         return same
 

@@ -8,8 +8,8 @@ values of the heads. There are two ways to attend to them, with the same result 
 - For many queries the keys and values of all heads are computed anew from the latents. With DeepSeek V3's widths, a
   score and its value then cost 320 products instead of 1,088.
 
-With an indexer (`indexer.py`), rows that choose their keys attend to the latents of these alone. Many rows of a text that
-is little longer than what they choose do so in the second way, with all other keys hidden.
+With an indexer (`indexer.py`), rows that choose their keys attend to the latents of these alone. Many rows of a text
+that is little longer than what they choose do so in the second way, with all other keys hidden.
 """
 
 from __future__ import annotations
