@@ -183,6 +183,7 @@ OTHERS = {
     "nemotron_h": EXPERTS | {"mamba_num_heads": 4, "mamba_head_dim": 32, "ssm_state_size": 32},
     "kimi_linear": EXPERTS | LATENT | {"num_attention_heads": 4, "num_key_value_heads": 4, "linear_head_dim": 32},
     "deepseek_v3": EXPERTS | LATENT | {"num_attention_heads": 4, "num_key_value_heads": 4},
+    "glm_moe_dsa": EXPERTS | LATENT | {"num_attention_heads": 4, "num_key_value_heads": 4, "index_head_dim": 64},
     "zamba2": {
         **{"hidden_size": 64, "intermediate_size": 96, "mamba_d_state": 32, "n_mamba_heads": 4, "adapter_rank": 32},
         "attention_head_dim": 32,
@@ -198,7 +199,7 @@ ALWAYS = {"phimoe": 2}  # the same, whatever the weights are stored as
 OTHER_QUICK = {
     *(("kimi_linear", ""), ("nemotron_h", "int4"), ("falcon_h1", ""), ("qwen3_next", "float32")),
     *(("qwen3_moe", "int4"), ("gpt_oss", ""), ("mixtral", "float32")),
-    *(("zamba2", ""), ("gpt2", "int4"), ("opt", "")),
+    *(("zamba2", ""), ("gpt2", "int4"), ("opt", ""), ("glm_moe_dsa", "int4")),
 }
 OTHERS_IN_FOLDERS = [
     pytest.param(family, opts, id=f"{family}-{name}", marks=[] if (family, name) in OTHER_QUICK else [pytest.mark.slow])

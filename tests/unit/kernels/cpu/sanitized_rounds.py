@@ -26,13 +26,15 @@ from tests.toys.every_family import EXPERTS_BESIDE, tiny
 
 def model_at_random(rng):
     """Return a model of a random shape, in bfloat16."""
-    kind = rng.choice([*sorted(FAMILIES), "experts", "latent", "learned", "recurrent", "streams"])
+    kind = rng.choice([*sorted(FAMILIES), "experts", "indexed", "latent", "learned", "recurrent", "streams"])
     if kind == "recurrent":
         return recurrent_at_random(rng)
     if kind == "streams":
         return streams_at_random(rng)
     if kind == "learned":
         return learned_at_random(rng)
+    if kind == "indexed":
+        return indexed_at_random(rng)
     if kind == "latent":
         return latent_at_random(rng)
     if kind == "experts":
@@ -189,6 +191,24 @@ def latent_at_random(rng):
         **{"kv_lora_rank": 64 * rng.randint(1, 8), "q_lora_rank": rng.choice([None, 32, 800])},
         **{"qk_nope_head_dim": 32 * rng.randint(1, 4), "qk_rope_head_dim": 32 * rng.randint(1, 2)},
         **{"v_head_dim": 32 * rng.randint(1, 5)},
+    )
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.3)
+    return made.bfloat16()
+
+
+def indexed_at_random(rng):
+    """Return a model whose rows choose keys, sometimes for two layers, with small numbers."""
+    heads = rng.choice([1, 2, 3, 8])
+    made = tiny(
+        rng.choice(["deepseek_v32", "glm_moe_dsa"]),
+        **{"hidden_size": 96, "intermediate_size": 64, "num_attention_heads": heads, "num_key_value_heads": heads},
+        **{"kv_lora_rank": 64 * rng.randint(1, 4), "q_lora_rank": 32 * rng.randint(1, 4), "moe_intermediate_size": 32},
+        **{"qk_nope_head_dim": 32 * rng.randint(1, 2), "qk_rope_head_dim": 32, "v_head_dim": 32 * rng.randint(1, 3)},
+        **{"index_n_heads": rng.choice([1, 3, 8]), "index_head_dim": 64 * rng.randint(1, 2)},
+        index_topk=rng.choice([1, 30, 64, 100, 511, 700]),
     )
     with torch.no_grad():
         for parameter in made.parameters():

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from transformers import DeepseekV3Config, Glm4MoeConfig, Qwen2Config, Qwen3NextConfig
+from transformers import DeepseekV3Config, Glm4MoeConfig, GlmMoeDsaConfig, Qwen2Config, Qwen3NextConfig
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3DecoderLayer, DeepseekV3RotaryEmbedding
 from transformers.models.glm4_moe.modeling_glm4_moe import Glm4MoeDecoderLayer, Glm4MoeRotaryEmbedding
+from transformers.models.glm_moe_dsa.modeling_glm_moe_dsa import GlmMoeDsaDecoderLayer, GlmMoeDsaRotaryEmbedding
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RotaryEmbedding
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextDecoderLayer, Qwen3NextRotaryEmbedding
 
@@ -50,6 +51,13 @@ KINDS = {
         ),
         Glm4MoeDecoderLayer,
         Glm4MoeRotaryEmbedding,
+        BEYOND,
+        BEFORE,
+    ),
+    "glm_5": (  # whose indexer chooses more keys than a head's window has tokens
+        GlmMoeDsaConfig(**COMMON | {"num_key_value_heads": 2}, **GROUPED, **LATENT, index_n_heads=2, index_head_dim=4),
+        GlmMoeDsaDecoderLayer,
+        GlmMoeDsaRotaryEmbedding,
         BEYOND,
         BEFORE,
     ),
@@ -133,7 +141,7 @@ def expected(kind, tensors, layer, rotary, target, states, drafted):
                 out = layer(x, attention_mask=mask, position_embeddings=cos_sin, position_ids=torch.arange(count)[None])
             out = (out[0] if isinstance(out, tuple) else out)[0, -1]
             normed = rms(out, tensors[f"{final}.weight"], 1e-5, offset)
-            given.append(out if kind in ("deepseek", "glm") else normed)
+            given.append(out if kind in ("deepseek", "glm", "glm_5") else normed)
     return head @ normed
 
 
