@@ -16,6 +16,7 @@ from rapid_integrations.models.families import deepseek
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import wrap
 from rapid_integrations.prompt import Prompt
+from tests.toys import shared_beginnings
 from tests.toys.decoders import error, ids
 from tests.toys.embedder import HashEmbedder
 from tests.toys.every_family import tiny
@@ -162,8 +163,12 @@ def test_kernels_compute_what_the_operators_compute_on_the_same_rows(family, kv_
 
 @KERNELS
 @pytest.mark.parametrize("family", FAMILIES)
-def test_threads_and_company_change_no_bit_where_some_rows_choose(family):
-    lm, before, outcomes = taken(torch.bfloat16, family), torch.get_num_threads(), []
+@pytest.mark.parametrize("kv_dtype", [None, "int8"])
+def test_threads_and_company_change_no_bit_where_some_rows_choose(family, kv_dtype):
+    lm, before, outcomes = taken(torch.bfloat16, family, index_n_heads=3), torch.get_num_threads(), []
+    if kv_dtype:
+        lm.store_in_eight_bits()
+    shared_beginnings.check(lm, shared_beginnings.READERS[:4])
     cache = lm.new_cache(120)
     lm.forward([Rows(ids(CHOSEN - 5), cache, 0)])
     tokens = ids(20, 1)

@@ -92,8 +92,9 @@ def test_experts_of_which_one_is_not_quantised(tmp_path):
     assert errors(loaded, model).median() < ROUNDED
 
 
-def test_levels_without_blocks_are_dequantised(tmp_path):
-    path, model = written(tmp_path, "mixtral", packed_checkpoints.fp8())
+@pytest.mark.parametrize("family", ["deepseek_v32", "mixtral"])
+def test_levels_without_blocks_are_dequantised(tmp_path, family):
+    path, model = written(tmp_path, family, packed_checkpoints.fp8())
     assert "dequantised, because floats of eight bits" in check(path).weights
     loaded = loader.load(path, dtype="float32")
     cache = loaded.lm.new_cache(40)
