@@ -26,8 +26,8 @@ def refuse_unsupported(model: Any, longest: int | None = None, *, described: boo
     others = sorted(kinds_of_layers - KNOWN_LAYERS - ({INDEXED} if described else set()))
     if others == [INDEXED] and type(model).__name__ in FAMILIES:
         raise UnsupportedModelError(
-            f"{name} has layers of kind {INDEXED}, which this engine computes itself and not in transformers' forward: "
-            "it needs to be loaded by its name or folder, with weights in safetensors, on one device"
+            f"{name} has layers of kind indexed_attention, which this engine computes itself and not in transformers' "
+            "forward: it needs to be loaded by its name or folder, with weights in safetensors, on one device"
         )
     # Hybrids are marked as stateful even if all their layers attend. So a list of layer kinds decides.
     stateful = getattr(model, "_is_stateful", False) and not getattr(config, "layer_types", None)
