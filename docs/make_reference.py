@@ -209,14 +209,15 @@ attention of its own, the indexer, gives the best scores: all, as long as there 
 cached beside the latents (`index_head_dim` numbers a layer that has one), and are forgotten, shared, stored in eight
 bits and kept on disk with them. In a tree of drafts a row chooses among its own ancestors. Steps run on the kernels,
 and prompts are read by PyTorch's operators, as of other latent attention; both attend to the keys that were chosen
-alone. On the kernels a row makes the same choice alone, among drafts and in company. Of keys with equal scores those
-are taken that transformers takes where it reads the text token by token; where it reads several at once, that depends
-on how many. Layers that share the choice of an earlier one (`indexer_types`) are computed so. Layers cannot be
-skipped, and keys not be moved (`chunk_cache="target"`), nor does a model object run that others use, too: load it by
-its name or folder. When a model is loaded, its indexers are compared, too, with fewer keys than the text has. What
-else chooses keys is refused: with pooled keys (GLM-5.3-Flash, Qwen4), with sinks and several streams of states
-(Hunyuan V4), or beside windows, with gates of heads (dots3-note). DeepSeek V4 would need caches of compressed keys,
-whose last entry changes as a text grows, and hyper-connections.
+alone. On the kernels a row makes the same choice alone, among drafts and in company. A row of a prompt may choose
+either of two keys with nearly equal scores, with the piece in which it is read. Of keys with equal scores those are
+taken that transformers takes where it reads the text token by token; where it reads several at once, that depends on
+how many. Layers that share the choice of an earlier one (`indexer_types`) are computed so. Layers cannot be skipped,
+and keys not be moved (`chunk_cache="target"`), nor does a model object run that others use, too: load it by its name
+or folder. When a model is loaded, its indexers are compared, too, with fewer keys than the text has. What else
+chooses keys is refused: with pooled keys (GLM-5.3-Flash, Qwen4), with sinks and several streams of states (Hunyuan
+V4), or beside windows, with gates of heads (dots3-note). DeepSeek V4 would need caches of compressed keys, whose last
+entry changes as a text grows, and hyper-connections.
 
 Recurrent layers (gated delta nets, Mamba, lightning attention) and short convolutions keep a state in place of keys and
 values. It is kept every 512 to 4,096 tokens of a prompt, where other prompts with the same beginning go on.
