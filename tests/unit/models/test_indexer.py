@@ -280,6 +280,22 @@ def test_what_is_made_smaller_for_the_comparison_is_as_before():
     assert {each.index_topk for each in made.modules() if hasattr(each, "index_topk")} == {CHOSEN}
 
 
+@KERNELS
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_of_heads_may_stay_in_float32(family):
+    """transformers loads them so, though files have them in bfloat16."""
+    whole, made = taken(torch.bfloat16, family), model(torch.bfloat16, family)
+    for each in made.modules():
+        if hasattr(each, "weights_proj"):
+            each.weights_proj.float()
+    lm, logits = HuggingFaceLM(made, take_over=True), []
+    for each in (whole, lm):
+        cache = each.new_cache(300)
+        each.forward([Rows(ids(20), cache, 0)])
+        logits.append(torch.cat([each.forward([Rows(part, cache, 20)])[0] for part in ids(160, 1).split(20)]))
+    assert lm._fused._native is not None and torch.equal(*logits)
+
+
 def test_no_layer_is_left_out_and_no_key_is_moved():
     lm = taken()
     assert not lm.has_parts and not lm.moves_keys
