@@ -82,12 +82,17 @@ def list_models(as_json: AsJson = False) -> None:
             sys.stdout.write(json.dumps(rows) + "\n")
             return
         table = Table(show_edge=False)
-        for column in rows[0]:
+        columns = [name for name in rows[0] if name != "description"]  # there is no room for it beside the others
+        for column in columns:
             justify: Any = "right" if column == "megabytes" else "left"
-            table.add_column(column, justify=justify, no_wrap=column != "description")
+            table.add_column(column, justify=justify, no_wrap=True)
         for row in rows:
-            table.add_row(*("yes" if v is True else "no" if v is False else str(v) for v in row.values()))
+            cells = (row[column] for column in columns)
+            table.add_row(*("yes" if cell is True else "no" if cell is False else str(cell) for cell in cells))
         stdout.print(table)
+        stdout.print()
+        for row in rows:
+            stdout.print(f"{row['name']}: {row['description']}", highlight=False)
 
 
 @models_app.command("check")

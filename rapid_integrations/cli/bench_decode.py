@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from rapid_integrations.cli.bench_options import (
     listed_forms,
     listed_names,
     peer_source,
+    require_plot,
     show_results,
 )
 from rapid_integrations.cli.console import errors_taught, stderr
@@ -80,6 +82,7 @@ def bench_decode(
     from rapid_integrations.evaluation.questions import load_questions
 
     with errors_taught():
+        require_plot(plot)
         cases = load_questions(questions, document, max_questions, max_documents)
         forms = listed_forms(also)
         with ProgressView(stderr) as progress:
@@ -104,9 +107,8 @@ def bench_decode(
                 top_p=top_p,
             )
             result = bench.run(cases)
-        if plot is not None:
-            decode_plot(result, plot)
-        show_results([decode_table(result)], result.summary(), as_json)
+        draw = None if plot is None else partial(decode_plot, result, plot)
+        show_results([decode_table(result)], result.summary(), as_json, draw)
 
 
 @with_option_groups
@@ -142,6 +144,7 @@ def bench_proposers(
     from rapid_integrations.evaluation.questions import load_questions
 
     with errors_taught():
+        require_plot(plot)
         cases = load_questions(questions, document, max_questions)
         with ProgressView(stderr) as progress:
             bench = ProposersBench(
@@ -155,6 +158,5 @@ def bench_proposers(
                 temperature=temperature,
             )
             result = bench.run(cases)
-        if plot is not None:
-            proposers_plot(result, plot)
-        show_results([proposers_table(result)], result.summary(), as_json)
+        draw = None if plot is None else partial(proposers_plot, result, plot)
+        show_results([proposers_table(result)], result.summary(), as_json, draw)

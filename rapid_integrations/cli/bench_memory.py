@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rapid_integrations.adapters.progress_view import ProgressView
 from rapid_integrations.cli.bench_options import (
     HANDBOOK,
@@ -12,6 +14,7 @@ from rapid_integrations.cli.bench_options import (
     Plot,
     Questions,
     listed_lengths,
+    require_plot,
     show_results,
 )
 from rapid_integrations.cli.console import errors_taught, stderr
@@ -38,6 +41,7 @@ def bench_memory(
     from rapid_integrations.evaluation.questions import load_questions
 
     with errors_taught():
+        require_plot(plot)
         lengths = listed_lengths(contexts, "--contexts")
         question = load_questions(questions, document, 1)[0]
         with ProgressView(stderr) as progress:
@@ -53,6 +57,5 @@ def bench_memory(
                 embedder=module.load().model,
                 on_progress=progress,
             )
-        if plot is not None:
-            memory_plot(result, plot)
-        show_results([memory_table(result)], result.summary(), as_json)
+        draw = None if plot is None else partial(memory_plot, result, plot)
+        show_results([memory_table(result)], result.summary(), as_json, draw)

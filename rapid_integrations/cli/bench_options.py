@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +15,11 @@ import typer
 from rich.table import Table
 
 from rapid_integrations.benchmarks.figures import print_table
-from rapid_integrations.cli.console import stdout
+from rapid_integrations.cli.console import require_writable, stdout
 from rapid_integrations.cli.interruption import ends_in_order
 from rapid_integrations.cli.options import DOCUMENTS, OUTPUT, ModelOptions
 from rapid_integrations.config import Quantization
-from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
     from rapid_integrations.benchmarks.peers import PeerSource
@@ -51,6 +52,7 @@ Plot = Annotated[Path | None, typer.Option(help="Write a plot to this PNG file."
 
 HANDBOOK, HANDBOOK_QUESTIONS = Path("examples/handbook.md"), Path("examples/handbook_questions.jsonl")
 PROPOSER_QUESTIONS = Path("examples/proposer_questions.jsonl")
+PICTURES = ("", ".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp", ".eps", ".ps", ".tif", ".tiff")  # matplotlib's
 ALL_PEERS = "transformers,transformers_assisted,transformers_lookup,openvino,llama_cpp"
 
 
@@ -65,11 +67,31 @@ def scratch_folder(parent: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def show_results(tables: Sequence[Table], summary: dict[str, Any], as_json: bool) -> None:
-    """Print the tables, unless only JSON is asked for, and the summary as one JSON line."""
-    for table in () if as_json else tables:
-        print_table(stdout, table)
-    sys.stdout.write(json.dumps(summary) + "\n")
+def require_plot(path: Path | None) -> None:
+    """Refuse a plot that cannot be drawn before anything is measured, which may take hours."""
+    if path is None:
+        return
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError(feature="A plot", extra="plot")
+    require_writable(path)
+    if path.suffix.lower() not in PICTURES:
+        raise ConfigurationError(f"--plot={path}: {path.suffix} is no format of a plot; use {', '.join(PICTURES[1:])}")
+
+
+def show_results(
+    tables: Sequence[Table], summary: dict[str, Any], as_json: bool, draw: Callable[[], None] | None = None
+) -> None:
+    """Draw the plot, and print the tables, unless only JSON is asked for, and the summary as one JSON line.
+
+    What was measured is printed even if the plot fails.
+    """
+    try:
+        if draw is not None:
+            draw()
+    finally:
+        for table in () if as_json else tables:
+            print_table(stdout, table)
+        sys.stdout.write(json.dumps(summary) + "\n")
 
 
 def listed_names(value: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from rapid_integrations.cli.bench_options import (
     Plot,
     Questions,
     listed_names,
+    require_plot,
     scratch_folder,
     show_results,
 )
@@ -58,6 +60,7 @@ def bench_question(
     from rapid_integrations.evaluation.questions import load_question_pairs
 
     with errors_taught(), scratch_folder(scratch) as folder:
+        require_plot(plot)
         pairs = load_question_pairs(questions, document, max_pairs)
         engine = {option.name: getattr(models, option.name) for option in fields(models)}
         engine["more_drafters"] = list(models.more_drafters or ())
@@ -74,6 +77,5 @@ def bench_question(
                 peers=listed_names(peers),
             )
             result = bench.run(pairs)
-        if plot is not None:
-            question_plot(result, plot)
-        show_results([question_table(result)], result.summary(), as_json)
+        draw = None if plot is None else partial(question_plot, result, plot)
+        show_results([question_table(result)], result.summary(), as_json, draw)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from rapid_integrations.adapters.progress_view import ProgressView
-from rapid_integrations.cli.bench_options import Plot, listed_lengths, show_results
+from rapid_integrations.cli.bench_options import Plot, listed_lengths, require_plot, show_results
 from rapid_integrations.cli.console import errors_taught, stderr
 from rapid_integrations.cli.options import MODELS, AsJson, Device, DrafterQuantized, Dtype, Quantized
 
@@ -44,6 +45,7 @@ def bench_steps(
     from rapid_integrations.models.placement import device_of, dtype_of
 
     with errors_taught():
+        require_plot(plot)
         with ProgressView(stderr) as progress:
             result = measure_steps(
                 shape,
@@ -58,6 +60,5 @@ def bench_steps(
                 drafter_quantization=drafter_quantization,
                 on_progress=progress,
             )
-        if plot is not None:
-            steps_plot(result, plot)
-        show_results([steps_table(result), modelled_table(result)], result.summary(), as_json)
+        draw = None if plot is None else partial(steps_plot, result, plot)
+        show_results([steps_table(result), modelled_table(result)], result.summary(), as_json, draw)

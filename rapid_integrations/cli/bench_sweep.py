@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ from rapid_integrations.cli.bench_options import (
     listed_lengths,
     listed_names,
     peer_source,
+    require_plot,
     show_results,
 )
 from rapid_integrations.cli.console import errors_taught, stderr
@@ -58,6 +60,7 @@ def bench_sweep(
     from rapid_integrations.evaluation.questions import load_questions
 
     with errors_taught():
+        require_plot(plot)
         lengths = listed_lengths(contexts, "--contexts")
         budgets = listed_lengths(retrievals, "--retrievals") if listed_names(retrievals) else []
         cases = load_questions(questions, document, max_questions)
@@ -75,6 +78,5 @@ def bench_sweep(
                 source=peer_source(engine.target.device, models, openvino_kv_cache, max(lengths) + new_tokens),
                 peers=listed_names(peers),
             )
-        if plot is not None:
-            sweep_plot(result, plot)
-        show_results([sweep_table(result)], result.summary(), as_json)
+        draw = None if plot is None else partial(sweep_plot, result, plot)
+        show_results([sweep_table(result)], result.summary(), as_json, draw)

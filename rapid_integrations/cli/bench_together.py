@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from rapid_integrations.cli.bench_options import (
     Plot,
     Questions,
     listed_names,
+    require_plot,
     show_results,
 )
 from rapid_integrations.cli.console import errors_taught, stderr
@@ -53,6 +55,7 @@ def bench_together(
     from rapid_integrations.evaluation.questions import load_questions
 
     with errors_taught():
+        require_plot(plot)
         cases = load_questions(questions, document, max_questions, 1)
         with ProgressView(stderr) as progress:
             bench = TogetherBench(
@@ -67,6 +70,5 @@ def bench_together(
                 ways=listed_names(ways),
             )
             result = bench.run(cases)
-        if plot is not None:
-            together_plot(result, plot)
-        show_results([together_table(result)], result.summary(), as_json)
+        draw = None if plot is None else partial(together_plot, result, plot)
+        show_results([together_table(result)], result.summary(), as_json, draw)

@@ -59,7 +59,7 @@ def remove_cached(
         list[str] | None, typer.Argument(help="Names, or beginnings of them, as `list` shows them.")
     ] = None,
     older_than: Annotated[
-        float | None, typer.Option(help="Remove documents that have not been used for so many days.")
+        float | None, typer.Option(min=0, help="Remove documents that have not been used for so many days.")
     ] = None,
     damaged: Annotated[bool, typer.Option("--damaged", help="Remove files that do not match their digest.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Remove every document, and the embeddings.")] = False,
@@ -88,7 +88,7 @@ def remove_cached(
             _remove(path)
         if everything:
             for path in prefix_cache_dir.glob(f"{EMBEDDINGS}*"):
-                path.unlink(missing_ok=True)
+                _remove(path)
         say(f"{len(chosen):,} removed, {sum(file.nbytes for file in chosen.values()) / 2**20:,.1f} MiB")
 
 
@@ -100,6 +100,8 @@ def _remove(path: Path) -> None:
 
 
 def _named(name: str, files: Sequence[StoredFile]) -> list[StoredFile]:
+    if not name.strip():  # a variable of a shell that is not set
+        raise ConfigurationError("one of the names is empty: `rapid cache list` shows the names", code="not_cached")
     found = [file for file in files if file.name.startswith(name)]
     if len(found) != 1:
         what = "no cached document has that name" if not found else f"{len(found)} cached documents begin with it"

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rapid_integrations.adapters.progress_view import ProgressView
-from rapid_integrations.cli.console import errors_taught, say, show_error, stderr, write_answer, write_trace
+from rapid_integrations.cli.console import (
+    errors_taught,
+    make_folder,
+    say,
+    show_error,
+    stderr,
+    write_answer,
+    write_trace,
+)
 from rapid_integrations.cli.interruption import AnswerStopped, StopWish
 from rapid_integrations.cli.options import (
     DOCUMENTS_HELP,
@@ -71,7 +79,7 @@ def chat(
                 "standard input brings the questions of a chat, so it cannot be a document: save it in a file first"
             )
         if trace is not None:
-            _make_folder(trace)
+            make_folder(trace)
         documents = reading.read(files)
         with ProgressView(stderr) as progress:
             engine = models.load(progress)
@@ -262,10 +270,3 @@ def _piped() -> Iterator[Callable[[], str]]:
 def _write_line(value: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be a folder: {error.strerror or error}. Name another") from error

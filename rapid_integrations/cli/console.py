@@ -53,6 +53,24 @@ def require_writable(path: Path) -> None:
         raise ConfigurationError(f"{path} cannot be written: name a file in a folder that exists and can be written to")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, or refuse a path that cannot be one or cannot be written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be a folder: {error.strerror or error}. Name another") from error
+    if not os.access(path, os.W_OK):
+        raise ConfigurationError(f"nothing can be written to {path}: name another folder")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file of results, in UTF-8."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
 def write_trace(path: Path, completion: Completion, names: Sequence[str]) -> None:
     """Write the page about an answer and print its path."""
     from rapid_integrations.trace import write_html

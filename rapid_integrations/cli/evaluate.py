@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from rapid_integrations.adapters.progress_view import ProgressView
-from rapid_integrations.cli.console import errors_taught, say, stderr, stdout
+from rapid_integrations.cli.console import errors_taught, say, stderr, stdout, write_file
 from rapid_integrations.cli.options import (
     RETRIEVAL,
     SAMPLING,
@@ -67,7 +67,7 @@ def run(
     models: ModelOptions,
     template_argument: TemplateArgument = None,
     context: Annotated[
-        int | None, typer.Option(help="Maximum document length, in tokens. Default: the context window.")
+        int | None, typer.Option(min=1, help="Maximum document length, in tokens. Default: the context window.")
     ] = None,
     max_documents: Annotated[int | None, typer.Option(min=1, help="Maximum number of documents per task.")] = None,
     max_questions: Annotated[int | None, typer.Option(min=1, help="Maximum number of questions per document.")] = None,
@@ -101,7 +101,7 @@ def run(
         typer.Option(help="Retrieval budget, as in `rapid_integrations.CompressionConfig`.", rich_help_panel=RETRIEVAL),
     ] = 4096,
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after this many minutes. The same command resumes the run.")
+        float | None, typer.Option(min=0, help="Stop after this many minutes. The same command resumes the run.")
     ] = None,
     prefix_cache: Annotated[
         Path | None,
@@ -124,7 +124,7 @@ def run(
                 models.quantization,
             )
             plan = plan_study(study, other_drafter=other, lengths=lengths or (), retrieved=retrieved or ())
-        chosen = [parse_method(text) for text in methods or plan.methods]
+        chosen = [parse_method(text) for text in dict.fromkeys(methods or plan.methods)]
         made = max_documents or 8
         planned = [
             plan_task(text, data, letters=letters, seed=seed, documents=made, context_tokens=context)
@@ -136,17 +136,12 @@ def run(
         file = PredictionFile(
             folder / PREDICTIONS,
             {
-                "target": models.target,
-                "drafter": models.drafter or models.target,
-                "draft_lm": models.draft_lm,
-                "quantization": [models.quantization, models.drafter_quantization or models.quantization],
-                "embedder": models.embedder,
+                **settings_of(models),
                 "temperature": temperature,
                 "seed": seed,
                 "letters": letters,
                 "context": context,
                 "compression": compression.model_dump(),
-                "dtype": models.dtype,
                 "eta_rule": ETA_RULE,
                 **({"chat_template_kwargs": arguments} if arguments else {}),
             },
@@ -175,6 +170,25 @@ def run(
         if not whole:
             stderr.print("stopped at the time limit: the same command goes on")
         _report(folder, [method.name for method in chosen])
+
+
+def settings_of(models: ModelOptions) -> dict[str, Any]:
+    """Return what predictions depend on of the models. It does not say on which device they run."""
+    further = {  # a run that had none of these does not name them, as those of earlier versions
+        "more_drafters": list(models.more_drafters or ()),
+        "draft_head": models.draft_head,
+        "kv_dtype": models.kv_dtype,
+        "sparse_prefill": models.sparse_prefill,
+    }
+    return {
+        "target": models.target,
+        "drafter": models.drafter or models.target,
+        "draft_lm": models.draft_lm,
+        "quantization": [models.quantization, models.drafter_quantization or models.quantization],
+        "embedder": models.embedder,
+        "dtype": models.dtype,
+        **{name: value for name, value in further.items() if value},
+    }
 
 
 @eval_app.command("report")
@@ -227,6 +241,8 @@ def _report(folder: Path, methods: list[str] | None, baseline: str = "lc", half:
 
     settings, predictions = read_predictions(folder / PREDICTIONS)
     predictions = [prediction for prediction in predictions if half in (None, prediction.half)]
+    if half is not None and not predictions:
+        raise ConfigurationError(f"{folder} has no predictions of the half {half} yet: leave out --half, or continue it")
     _require_baseline(baseline, {p.method for p in predictions})
     seed = settings.get("seed", 0)
     if methods:
@@ -241,7 +257,7 @@ def _report(folder: Path, methods: list[str] | None, baseline: str = "lc", half:
         figures["right"] = {" ".join(right) or "none": count for right, count in patterns(studies["success"]).items()}
     over = "" if baseline == "lc" else f"-over-{baseline.replace(':', '-')}"
     variant = over + (f"-{half}" if half else "")
-    (folder / f"summary{variant}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_file(folder / f"summary{variant}.json", json.dumps(figures, indent=1) + "\n")
     if over:
         return
     if importlib.util.find_spec("matplotlib") is None:

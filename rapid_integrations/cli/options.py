@@ -151,7 +151,7 @@ class ModelOptions:
         str | None,
         typer.Option(
             "--draft-lm",
-            help="Small model that only proposes tokens, for --proposer draft_lm and hybrid.",
+            help="Small model that only proposes tokens, for --proposer draft_lm, hybrid and tree_hybrid.",
             rich_help_panel=MODELS,
         ),
     ] = None
@@ -168,7 +168,7 @@ class ModelOptions:
         typer.Option(
             "--draft-head",
             help="Trained head of the target (EAGLE, Medusa, Hydra, or the target's own further layers), for "
-            "--proposer draft_head, draft_head_tree and hybrid: a folder or hub name.",
+            "--proposer draft_head, draft_head_tree, hybrid and tree_hybrid: a folder or hub name.",
             rich_help_panel=MODELS,
         ),
     ] = None
@@ -280,7 +280,7 @@ class SpeculationOptions:
         typer.Option(
             help="Source of the draft tokens: drafter, draft_lm, draft_head, draft_head_tree, prompt_lookup, "
             "retrieval_tree, datastore, hybrid, tree_hybrid, adaptive, skipped_layers, magicdec, triforce, none, or "
-            "auto: hybrid, and drafter for the law paper.",
+            "auto: tree_hybrid on processors, hybrid elsewhere, and drafter for the law paper.",
             rich_help_panel=SPECULATION,
         ),
     ] = "auto"
@@ -330,7 +330,7 @@ class SpeculationOptions:
     def config(self) -> SpeculationConfig:
         """Return the settings, checked."""
         # The settings refuse every word but "auto".
-        length: Any = int(self.draft_length) if self.draft_length.isdigit() else self.draft_length
+        length: Any = int(self.draft_length) if self.draft_length.isdecimal() else self.draft_length
         skipped: Any = None if self.draft_skip_layers is None else self.draft_skip_layers.split(",")
         weights: Any = None if self.drafter_weights is None else self.drafter_weights.split(",")
         return SpeculationConfig(

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from rapid_integrations.adapters.progress_view import ProgressView
-from rapid_integrations.cli.console import errors_taught, stderr, stdout
+from rapid_integrations.cli.console import errors_taught, make_folder, stderr, stdout, write_file
 from rapid_integrations.cli.options import RETRIEVAL, ModelOptions, with_option_groups
 
 
@@ -51,6 +51,7 @@ def measure_retrieval(
         from rapid_integrations.evaluation.evidence import measure, read_sets, require_names
         from rapid_integrations.evaluation.evidence_report import cost_table, draw_recall, recall_table, summarise
 
+        make_folder(folder)
         chosen = require_names(settings or ["default", "paper"])
         sets = {name: documents[:max_documents] for name, documents in read_sets(data).items()}
         if max_questions is not None:
@@ -64,16 +65,15 @@ def measure_retrieval(
             compressors = partial(DefaultCompressor, models.embedder, engine.vocabulary, embedding_cache)
             found = list(measure(sets, chosen, compressors, progress))
         tables = summarise(found, seed)
-        folder.mkdir(parents=True, exist_ok=True)
         lines = (json.dumps(each.as_dict(), ensure_ascii=False) for each in found)
-        (folder / "retrieval.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_file(folder / "retrieval.jsonl", "\n".join(lines) + "\n")
         run = {
             "target": models.target,
             "embedder": models.embedder,
             "settings": {name: config.model_dump() for name, config in chosen.items()},
             "seed": seed,
         }
-        (folder / "retrieval.json").write_text(json.dumps({"run": run, "tables": tables}, indent=1) + "\n")
+        write_file(folder / "retrieval.json", json.dumps({"run": run, "tables": tables}, indent=1) + "\n")
         for table in (recall_table(tables), cost_table(tables)):
             stdout.print(table)
             stdout.print()

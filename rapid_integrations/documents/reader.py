@@ -143,7 +143,10 @@ def _read(path: str, name: str, limits: ReadLimits, read: Read) -> Document:
     data = _bytes(path, name, limits)
     if not data.strip():
         raise NoTextError(name, "is empty: there is nothing to answer from")
-    return read(data, name)
+    document = read(data, name)
+    if not document.text.strip():  # a mark of the byte order alone, other white space than ASCII's
+        raise NoTextError(name, "is empty: there is nothing to answer from")
+    return document
 
 
 def _bytes(path: str, name: str, limits: ReadLimits) -> bytes:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from rapid_integrations.errors import MissingExtraError
 from rapid_integrations.evaluation.evidence import Retrieved
+from rapid_integrations.evaluation.figures import save_picture
 from rapid_integrations.evaluation.statistics import Resamples
 
 AVERAGE = "average"
@@ -144,8 +145,7 @@ def draw_recall(tables: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Pat
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, loc="lower left")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    save_picture(figure, path)
 
 
 def _interval(figures: Mapping[str, Any]) -> str:

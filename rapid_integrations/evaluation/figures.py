@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from rapid_integrations.errors import MissingExtraError
+from rapid_integrations.errors import ConfigurationError, MissingExtraError
 from rapid_integrations.evaluation.methods import parse_method
 from rapid_integrations.evaluation.statistics import Estimate
 from rapid_integrations.evaluation.studies import eta_of, length_of, patterns
@@ -27,6 +27,7 @@ def draw(study: str, summary: Summary, path: Path, title: str = "") -> None:
         title: the models of the run, shown above the picture.
 
     Raises:
+        ConfigurationError: it cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
     try:
@@ -37,8 +38,20 @@ def draw(study: str, summary: Summary, path: Path, title: str = "") -> None:
     _DRAWERS[study](figure, summary)
     if title:
         figure.suptitle(title, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    save_picture(figure, path)
+
+
+def save_picture(figure: Any, path: Path) -> None:
+    """Write a picture as PNG. Its folder is created if it is missing.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _main(figure: Any, summary: Summary) -> None:

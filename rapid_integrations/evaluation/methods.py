@@ -132,7 +132,7 @@ def parse_method(text: str) -> Method:
 
 def _number(value: str) -> Any:
     try:
-        return int(value) if value.isdigit() else float(value)
+        return int(value) if value.isdecimal() else float(value)
     except ValueError:
         return value
 
@@ -140,6 +140,6 @@ def _number(value: str) -> Any:
 def _tokens(options: dict[str, str], key: str, text: str) -> int | None:
     if key not in options:
         return None
-    if not options[key].isdigit() or int(options[key]) < 1:
+    if not options[key].isdecimal() or int(options[key]) < 1:
         raise ConfigurationError(f"{text!r}: {key}={options[key]!r} must be a number of tokens, at least 1")
     return int(options[key])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import sys
+import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +31,7 @@ class Prediction(BaseModel):
     ("rapid:eta=5"). `metric` names the score that tables show. `reasoning` is the first answer of an item with a
     follow-up. Usage and statistics are then those of that answer. `seconds` is wall time. `at_once` is the number of
     questions that were asked together, this one included: only if it is 1 are the times those of an answer alone.
+    `asked` is `Item.digest`; it is empty in files of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +51,7 @@ class Prediction(BaseModel):
     seconds: float
     reasoning: str = ""
     at_once: int = 1
+    asked: str = ""
 
     @property
     def key(self) -> Key:
@@ -71,21 +77,23 @@ class PredictionFile:
     """A file of predictions that belong to one set of settings.
 
     Its first line is {"run": settings}. If a killed process left an incomplete last line, it is dropped, and the
-    prediction is made again.
+    prediction is made again. Another process cannot open the file while this object lives: the two would cut each other's
+    last lines, and make every prediction twice. (Windows has no such lock.)
 
     Args:
         path: the file. It and its folder are created if they are missing.
         settings: everything that predictions depend on besides their key: models, sampling, seed.
 
     Raises:
-        ConfigurationError: the file holds predictions of other settings, or other content.
+        ConfigurationError: the file holds predictions of other settings or other content, is written by another
+            process, or cannot be written.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
         settings = json.loads(json.dumps(settings))
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.predictions: dict[Key, Prediction] = {}
+        self._lines = _Lines.of(path)
         if _begun(path):
             found, predictions, whole = _read(path)
             if found != settings:
@@ -98,18 +106,81 @@ class PredictionFile:
             self.predictions = {prediction.key: prediction for prediction in predictions}
             os.truncate(path, whole)
         else:
-            self._append(json.dumps({"run": settings}, ensure_ascii=False))
+            self._lines.append(json.dumps({"run": settings}))
 
     def add(self, prediction: Prediction) -> None:
-        """Write a prediction and sync it to disk."""
-        self._append(prediction.model_dump_json())
+        """Write a prediction and sync it to disk.
+
+        Raises:
+            ConfigurationError: it cannot be written. What was written before stays.
+        """
+        self._lines.append(prediction.model_dump_json())
         self.predictions[prediction.key] = prediction
 
-    def _append(self, line: str) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+
+class _Lines:
+    """Appends lines to a file that is locked against other processes. A process has one for each file.
+
+    Use `of`. The lock ends with the object.
+    """
+
+    _open: Final[weakref.WeakValueDictionary[tuple[int, int], _Lines]] = weakref.WeakValueDictionary()
+
+    def __init__(self, path: Path, handle: int) -> None:
+        self._path = path
+        self._handle = handle
+        weakref.finalize(self, os.close, handle)
+
+    @classmethod
+    def of(cls, path: Path) -> _Lines:
+        """Return the lines of a file. It and its folder are created if they are missing."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            status = os.fstat(handle)
+        except OSError as error:
+            raise _not_written(path, error) from error
+        key = status.st_dev, status.st_ino
+        if (known := cls._open.get(key)) is not None:
+            os.close(handle)
+            return known
+        lines = cls._open[key] = cls(path, handle)
+        lines._lock()
+        return lines
+
+    def append(self, line: str) -> None:
+        """Write a line and sync it to disk. If that fails, nothing of it is left."""
+        data = line.encode() + b"\n"
+        before = os.fstat(self._handle).st_size
+        try:
+            while data:
+                data = data[os.write(self._handle, data) :]
+            os.fsync(self._handle)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._handle, before)
+            raise _not_written(self._path, error) from error
+
+    def _lock(self) -> None:
+        if sys.platform == "win32":
+            return
+        fcntl = importlib.import_module("fcntl")
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"another process is writing {self._path}: wait until it has ended, or choose another folder. "
+                "`rapid eval report` shows several folders in one table"
+            ) from None
+        except OSError:  # a file system without locks
+            return
+
+
+def _not_written(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} cannot be written ({error.strerror or error}): make room, or choose another folder. What is there "
+        "already is kept, and the same command goes on from it"
+    )
 
 
 def _begun(path: Path) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rapid_integrations.documents import read_document, read_utf8
 from rapid_integrations.errors import PromptError
+from rapid_integrations.evaluation.tasks.rows import parsed
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,7 @@ def load_questions(path: Path, document: Path, limit: int, documents: int | None
     shared: str | None = None
     found: list[tuple[int, int, Question]] = []  # number within its line, the line, the question
     lines = 0
-    for number, line in enumerate(read_utf8(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        row = _parse(line, path, number)
+    for number, row in _rows(path):
         kind = str(row.get("kind", ""))
         if "instructions" in row:
             lines += 1
@@ -77,11 +75,9 @@ def load_question_pairs(path: Path, document: Path, limit: int) -> list[Question
         PromptError: as for `load_questions`, or no document has two questions.
     """
     by_document: dict[str, list[str]] = {}
-    for number, line in enumerate(read_utf8(path).splitlines(), 1):
-        if line.strip():
-            row = _parse(line, path, number)
-            text = row["input"] if "instructions" in row else row.get("document") or read_document(document).text
-            by_document.setdefault(text, []).extend(row.get("instructions", [])[:2] or [row["question"]])
+    for _, row in _rows(path):
+        text = row["input"] if "instructions" in row else row.get("document") or read_document(document).text
+        by_document.setdefault(text, []).extend(row["instructions"][:2] if "instructions" in row else [row["question"]])
     pairs = [
         QuestionPair(text, *questions[start : start + 2])
         for text, questions in by_document.items()
@@ -92,11 +88,28 @@ def load_question_pairs(path: Path, document: Path, limit: int) -> list[Question
     return pairs[:limit]
 
 
-def _parse(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise PromptError(f"{path}, line {number}, is not JSON: {error}") from error
-    if isinstance(row, dict) and ("question" in row or {"input", "instructions"} <= row.keys()):
-        return row
-    raise PromptError(f'{path}, line {number}: expected {{"question": ...}} or {{"input": ..., "instructions": [...]}}')
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the lines that are not blank with their numbers."""
+    # Not splitlines, because JSON strings may hold U+2028 and the like.
+    for number, line in enumerate(read_utf8(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        row = parsed(line, f"{path}, line {number},")
+        if not isinstance(row, dict) or not _is_question(row):
+            raise PromptError(
+                f'{path}, line {number}: expected {{"question": text}}, with a "document" or without, or {{"input": '
+                'text, "instructions": [text, ...]}'
+            )
+        yield number, row
+
+
+def _is_question(row: dict[str, Any]) -> bool:
+    """Whether a line has its texts, and none of them is empty."""
+    if "instructions" in row:
+        asked = row["instructions"]
+        return isinstance(asked, list) and all(map(_is_text, asked)) and _is_text(row.get("input"))
+    return _is_text(row.get("question")) and ("document" not in row or _is_text(row["document"]))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())

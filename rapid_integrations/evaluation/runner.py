@@ -111,12 +111,15 @@ class Runner:
         that were asked with it are still answered and stored before its error is raised.
 
         Raises:
+            ConfigurationError: two tasks have one label, or a question of `file` is another one now.
             PromptError: a task's data are missing or malformed.
             ContextOverflowError: a question alone does not fit into the target's window.
             MissingExtraError: a metric or a constrained answer needs a package that is not installed.
         """
         begin = time.monotonic()
+        _require_labels(tasks)
         documents = list(self._in_turn([self._documents(planned) for planned in tasks]))
+        _require_same_questions(documents, methods, file)
         total = len(methods) * sum(len(document.items) for document in documents)
         done = 0
 
@@ -149,6 +152,8 @@ class Runner:
         before: _Document | None = None
         first: _Document | None = None
         for items in islice(planned.task.documents(wanted, self._count), self._max_documents):
+            if not items:  # a document without a question
+                continue
             # Fitted with all its questions, asked or not, so that a run with more of them keeps the same text.
             document = _Document(planned, items[: self._max_questions], partial(self._fit, planned, items), before)
             if first is not None and first.other is None:
@@ -214,6 +219,7 @@ class Runner:
             seconds=time.perf_counter() - begin,
             reasoning=reasoning,
             at_once=at_once,
+            asked=item.digest,
         )
 
     def _answer(self, document: _Document, item: Item, method: Method, together: Together) -> Completion:
@@ -281,3 +287,26 @@ class Runner:
     @cached_property
     def _drafter_alone(self) -> RapidEngine:
         return self._engine if self._engine.self_speculation else self._engine.alone(self._engine.drafter)
+
+
+def _require_labels(tasks: Sequence[PlannedTask]) -> None:
+    """Refuse two tasks whose predictions could not be told apart, such as files of one name in two folders."""
+    labels = [planned.label for planned in tasks]
+    if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
+        raise ConfigurationError(
+            f"{twice[0]} is the name of {labels.count(twice[0])} tasks, and predictions are stored by name: give each "
+            "task once, and files of your own different names"
+        )
+
+
+def _require_same_questions(documents: Sequence[_Document], methods: Sequence[Method], file: PredictionFile) -> None:
+    """Refuse a file in which a prediction answers another question than the one that has its name now."""
+    for document in documents:
+        label = document.planned.label
+        for item in document.items:
+            asked = {file.predictions[key].asked for m in methods if (key := (label, item.id, m.name)) in file.predictions}
+            if asked - {"", item.digest}:
+                raise ConfigurationError(
+                    f"{label}, question {item.id}: {file.path} has answers to another question, document or right "
+                    "answer of this name, as the data have changed since. Choose another folder, or remove their lines"
+                )

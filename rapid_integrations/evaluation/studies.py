@@ -92,7 +92,7 @@ def eta_of(method: Method) -> float | str | None:
 def length_of(task: str) -> int | None:
     """Return the documents' length of a task such as "facts@8192", or None if it is the task's own."""
     tokens = task.rpartition("@")[2] if "@" in task else ""
-    return int(tokens) if tokens.isdigit() else None
+    return int(tokens) if tokens.isdecimal() else None
 
 
 def summaries(predictions: Sequence[Prediction], seed: int = 0) -> dict[str, Summary]:

@@ -92,7 +92,7 @@ def add_key(path: Path, name: str) -> str:
     key = PREFIX + secrets.token_urlsafe(32)
     try:
         with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as file:
-            file.write(f"{name} {_hash(key)}\n")
+            file.write(f"{_line_break(path)}{name} {_hash(key)}\n")
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}. Name another file") from error
     return key
@@ -106,7 +106,7 @@ def remove_key(path: Path, name: str) -> None:
     """
     if name not in KeyFile(path).names:
         raise ConfigurationError(f"the file has no key named {name[:80]!r}: `rapid keys list` shows the names")
-    kept = [line for line in path.read_text("utf-8").splitlines() if line.partition(" ")[0] != name]
+    kept = [line for line in path.read_text("utf-8").splitlines() if line.strip().partition(" ")[0] != name]
     temporary = path.with_name(path.name + ".new")
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
@@ -114,6 +114,12 @@ def remove_key(path: Path, name: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _line_break(path: Path) -> str:
+    """Return what ends a last line that an editor has left without its end."""
+    data = path.read_bytes()
+    return "\n" if data and not data.endswith(b"\n") else ""
 
 
 def _hash(key: str) -> str:

@@ -97,6 +97,8 @@ def server_of(app: Starlette, host: str, port: int, tls: tuple[str, str] | None 
 def listening(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address, so that a taken port is an error of this package.
 
+    Clients that come before the models are loaded wait for them.
+
     Raises:
         ConfigurationError: the address cannot be used.
     """
@@ -106,6 +108,7 @@ def listening(host: str, port: int) -> socket.socket:
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.bind(address)
+            found.listen(_MOST_CONNECTIONS)  # two sockets may be bound to one port until one of them listens
         except BaseException:
             found.close()
             raise

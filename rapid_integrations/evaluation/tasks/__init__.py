@@ -126,7 +126,9 @@ def plan_task(
         ConfigurationError: no task has this name, or the length is not a number.
     """
     name, at, tokens = text.rpartition("@") if "@" in text else (text, "", "")
-    if at and (not tokens.isdigit() or int(tokens) < 1):
+    if at and not tokens.isdecimal() and text.startswith("own:"):  # it belongs to the file's name
+        name, at = text, ""
+    if at and (not tokens.isdecimal() or int(tokens) < 1):
         raise ConfigurationError(f"{text!r}: what follows @ is the documents' length in tokens, as in facts@8192")
     task = load_task(name, data, letters=letters, seed=seed, documents=documents)
     return PlannedTask(task, task.name + (f"@{tokens}" if at else ""), int(tokens) if at else context_tokens)

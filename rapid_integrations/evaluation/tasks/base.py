@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from rapid_integrations.config import StructuredOutput
@@ -45,6 +48,12 @@ class Item:
     follow_up_tokens: int = 0
     groups: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def digest(self) -> str:
+        """A digest of what is asked, and of the right answers. A prediction counts only for an item with its digest."""
+        parts = (_digest(self.document), self.before, self.after, self.query, self.follow_up, *self.references)
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
     def prompt(self, document: str) -> Prompt:
         """Return the prompt over `document` (the item's own, a part of it, or what was retrieved)."""
         start = len(self.before)
@@ -54,6 +63,11 @@ class Item:
     def without_context(self, document: str) -> Prompt:
         """Return the same prompt with `document` as text that both models read whole."""
         return Prompt.without_context(self.before + document + self.after, self.query)
+
+
+@lru_cache(maxsize=8)  # the items of a document share it
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Task(Protocol):

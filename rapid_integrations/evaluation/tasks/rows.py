@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rapid_integrations.documents import read_utf8
 from rapid_integrations.errors import PromptError
 
 Row = dict[str, Any]
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def find_rows(data: Path | None, filename: str, *, hub: str, hub_path: str = "") -> list[Row]:
@@ -42,19 +44,17 @@ def read_rows(path: Path) -> list[Row]:
     """Return the rows of a JSON-lines file or of a JSON list of objects.
 
     Raises:
-        PromptError: the file is missing or malformed. The message names the line.
+        PromptError: the file is missing, malformed or without a row. The message names the line.
     """
     text = read_utf8(path)
     if text.lstrip().startswith("["):
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise PromptError(f"{path} is not JSON: {error}") from error
-        numbered = list(enumerate(rows, 1))
+        numbered = list(enumerate(parsed(text, f"{path}"), 1))
     else:
         # Not splitlines, because JSON strings may hold U+2028 and the like.
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-        numbered = [(number, _parse(line, path, number)) for number, line in lines]
+        numbered = [(number, parsed(line, f"{path}, line {number},")) for number, line in lines]
+    if not numbered:
+        raise PromptError(f"{path} holds no row: give JSON objects, one a line or in a list")
     for number, row in numbered:
         if not isinstance(row, dict):
             raise PromptError(f"{path}, row {number}: expected a JSON object, found {type(row).__name__}")
@@ -67,11 +67,24 @@ def require(row: Row, keys: Iterable[str], what: str) -> None:
         raise PromptError(f"a row of {what} lacks {', '.join(missing)}; it has {', '.join(row)}")
 
 
-def _parse(line: str, path: Path, number: int) -> Any:
+def parsed(text: str, where: str) -> Any:
+    """Return the value that a JSON text holds. `where` names it in errors.
+
+    Raises:
+        PromptError: it is not JSON, or has half of a surrogate pair, which is no character.
+    """
     try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise PromptError(f"{path}, line {number}, is not JSON: {error}") from error
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"{where} holds half of a surrogate pair (\\u{ord(error.object[error.start]):x}): write it anew from a text "
+            "that is whole"
+        ) from error
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+        raise PromptError(f"{where} is not JSON: {error}") from error
+    return value
 
 
 def _fetch(hub: str, path: str) -> Path:

@@ -92,10 +92,12 @@ def test_mistakes_are_taught(folder, tmp_path):
     for arguments, told in (
         (["remove"], "nothing was named to remove"),
         (["remove", "zz"], "no cached document has that name"),
-        (["remove", ""], "3 cached documents begin with it"),
+        (["remove", ""], "one of the names is empty"),
     ):
         failed = cache(folder, *arguments)
         assert failed.exit_code == 1 and told in " ".join(failed.stderr.split())
+    wrong = cache(folder, "remove", "--older-than", "-1")
+    assert wrong.exit_code == 2 and "greater than or equal to 0" in wrong.stderr
     assert len(listed(folder)) == 3
     missing = cache(tmp_path / "nowhere", "list")
     assert missing.exit_code == 1 and "is not a folder" in " ".join(missing.stderr.split())

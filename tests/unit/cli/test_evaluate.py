@@ -1,10 +1,13 @@
 """`rapid eval` on a tiny model in a folder."""
 
+import dataclasses
 import json
 
 import pytest
 
 from rapid_integrations.cli.app import app
+from rapid_integrations.cli.evaluate import settings_of
+from rapid_integrations.cli.options import ModelOptions
 from rapid_integrations.evaluation import runner
 from rapid_integrations.evaluation.predictions import read_predictions
 from tests.toys.command_line import CliRunner
@@ -210,3 +213,38 @@ def test_other_settings_are_refused(evaluate, folder):
     assert evaluate(*arguments, "--method", "lc").exit_code == 0
     result = evaluate(*arguments, "--method", "lc", "--seed", "1")
     assert result.exit_code == 1 and "seed: 0 there, 1 here" in " ".join(result.stderr.split())
+
+
+VALUES = {"more_drafters": ["./other"], "sparse_prefill": 0.9, "quantization": "int8", "drafter_quantization": "int4"}
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(ModelOptions) if field.name != "device"])
+def test_every_choice_of_models_belongs_to_the_folder(field):
+    models = ModelOptions()
+    changed = dataclasses.replace(models, **{field: VALUES.get(field, "another")})
+    assert settings_of(changed) != settings_of(models)
+    assert json.loads(json.dumps(settings_of(changed))) == settings_of(changed)
+
+
+def test_a_folder_of_an_earlier_version_goes_on():
+    assert set(settings_of(ModelOptions())) == {"target", "drafter", "draft_lm", "quantization", "embedder", "dtype"}
+
+
+def test_results_that_cannot_be_written_are_shown(evaluate, folder):
+    made = ("run", str(folder / "kept"), "--task", "own:mine.jsonl", "--method", "lc", "--method", "lc")
+    assert evaluate(*made).exit_code == 0
+    (folder / "kept" / "summary.json").unlink()
+    (folder / "kept" / "summary.json").mkdir()
+    result = evaluate("report", str(folder / "kept"))
+    assert result.exit_code == 1 and "own:mine" in result.stdout
+    assert "summary.json cannot be written" in " ".join(result.stderr.split())
+
+
+def test_places_are_looked_at_before_anything_is_measured(evaluate, folder, monkeypatch):
+    monkeypatch.setattr(ModelOptions, "load", lambda *arguments, **options: pytest.fail("the models are loaded"))
+    (folder / "a-file").write_text("")
+    (folder / "evidence.jsonl").write_text('{"document": "a b", "questions": [{"question": "b?", "evidence": "b"}]}')
+    refused = evaluate("retrieval", str(folder / "a-file" / "out"), "--data", "evidence.jsonl")
+    assert refused.exit_code == 1 and "cannot be a folder" in " ".join(refused.stderr.split())
+    refused = evaluate("run", str(folder / "a-file"), "--task", "own:mine.jsonl")
+    assert refused.exit_code == 1 and "cannot be written" in " ".join(refused.stderr.split())

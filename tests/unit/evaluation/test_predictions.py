@@ -1,10 +1,16 @@
 """The file of predictions: what is there is found again, and nothing foreign is taken for it."""
 
+import errno
+import gc
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.evaluation import predictions as module
 from rapid_integrations.evaluation.predictions import PredictionFile, read_predictions
 from tests.unit.evaluation.predictions import prediction
 
@@ -59,3 +65,69 @@ def test_something_else_is_no_prediction_file(tmp_path, text):
     assert path.read_text() == text
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_predictions(tmp_path / "missing.jsonl")
+
+
+def test_a_line_that_cannot_be_written_whole_is_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "predictions.jsonl"
+    file = PredictionFile(path, SETTINGS)
+    file.add(prediction(item="0"))
+    before, write = path.read_bytes(), os.write
+    room = [40]
+
+    def on_a_full_disk(handle, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room[0] -= (written := write(handle, data[: room[0]]))
+        return written
+
+    with monkeypatch.context() as full:
+        full.setattr(module.os, "write", on_a_full_disk)
+        with pytest.raises(ConfigurationError, match=r"predictions.jsonl cannot be written \(No space left"):
+            file.add(prediction(item="1"))
+    assert path.read_bytes() == before and ("t", "1", "lc") not in file.predictions
+    file.add(prediction(item="1"))
+    assert [p.item for p in read_predictions(path)[1]] == ["0", "1"]
+
+
+@pytest.mark.parametrize("place", ["file/predictions.jsonl", "folder"])
+def test_a_place_that_cannot_be_written(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        PredictionFile(tmp_path / place, SETTINGS)
+
+
+OTHER = """
+import sys
+from pathlib import Path
+from rapid_integrations.errors import ConfigurationError
+from rapid_integrations.evaluation.predictions import PredictionFile
+try:
+    PredictionFile(Path(sys.argv[1]), {"target": "m", "seed": 0, "methods": ["a"]})
+except ConfigurationError as error:
+    print(error)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such lock")
+def test_two_processes_do_not_write_one_file(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    file = PredictionFile(path, SETTINGS)
+    with path.open("a") as cut:
+        cut.write('{"task": "t", "ite')  # a line that is being written
+
+    def said_elsewhere():
+        command = [sys.executable, "-c", OTHER, str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    assert f"another process is writing {path}" in said_elsewhere()
+    assert path.read_text().endswith('"ite')
+    again = PredictionFile(path, SETTINGS)  # the same process may, as in a notebook whose cell runs twice
+    del file
+    gc.collect()
+    assert "another process" in said_elsewhere()
+    again.add(prediction(item="0"))
+    del again
+    gc.collect()
+    assert said_elsewhere() == "" and [p.item for p in read_predictions(path)[1]] == ["0"]

@@ -1,5 +1,8 @@
 """Tasks x methods on tiny models."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from rapid_integrations import CompressionConfig, ConfigurationError, RapidEngine, SamplingParams
@@ -249,3 +252,38 @@ def test_an_error_of_one_question_loses_no_other(run, shared, monkeypatch):
     assert whole and [key[1] for key in predictions] == ["0.0", "0.2", "0.3", "0.1"]
     assert seen[0] == ("evaluate", 0, 4) and seen[1] == ("evaluate", 3, 4) and seen[-1] == ("evaluate", 4, 4)
     assert predictions["words", "0.1", "lc"].at_once == 1  # the others had been answered
+
+
+def test_answers_to_another_question_of_the_same_name_are_not_taken(tmp_path, shared):
+    class Asked(Words):
+        def __init__(self, **changes):
+            super().__init__()
+            self.changes = changes
+
+        def documents(self, context_tokens, count_tokens):
+            for items in super().documents(context_tokens, count_tokens):
+                yield [replace(item, **self.changes) for item in items]
+
+    path = tmp_path / "predictions.jsonl"
+
+    def run(task):
+        return Runner(shared).run([PlannedTask(task, "words")], [parse_method("lc")], PredictionFile(path, {}))
+
+    assert run(Asked())
+    before = path.read_bytes()
+    for change in ({"after": "\n\nand now?"}, {"document": "another text"}, {"references": ("another answer",)}):
+        with pytest.raises(ConfigurationError, match=r"words, question 0.0: .* has answers to another question"):
+            run(Asked(**change))
+    assert run(Asked(groups={"of": "another kind"})) and path.read_bytes() == before
+    lines = before.decode().splitlines()
+    old = [json.dumps({k: v for k, v in json.loads(line).items() if k != "asked"}) for line in lines]
+    path.write_text("\n".join(old) + "\n")  # a file of an earlier version says nothing about it
+    assert run(Asked(after="\n\nand now?"))
+
+
+def test_two_tasks_of_one_name_are_refused(tmp_path, shared):
+    file = PredictionFile(tmp_path / "predictions.jsonl", {})
+    tasks = [PlannedTask(Words(), "own:mine"), PlannedTask(Words(), "own:mine")]
+    with pytest.raises(ConfigurationError, match="own:mine is the name of 2 tasks"):
+        Runner(shared).run(tasks, [parse_method("lc")], file)
+    assert not file.predictions

@@ -248,7 +248,11 @@ def test_own_questions(tmp_path):
         ('{"question": "Q?", "answer": "a", "document": ""}', "has no document"),
         ('{"question": "Q?", "answer": "a", "file": "missing.txt"}', "missing.txt cannot be read"),
         ("{", "line 1, is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"question": ' + "7" * 5_000 + "}", "line 1, is not JSON"),
+        ('{"question": "\\udc00?", "document": "D", "answer": "a"}', "line 1, holds half of a surrogate pair"),
         ("3", "expected a JSON object, found int"),
+        ("[]", "mine.jsonl holds no row"),
     ],
 )
 def test_malformed_questions(tmp_path, line, said):
@@ -272,6 +276,10 @@ def test_a_task_at_a_length():
     assert plan_task("facts", context_tokens=512).context_tokens == 512
     with pytest.raises(ConfigurationError, match="length in tokens"):
         plan_task("facts@long")
+    with pytest.raises(ConfigurationError, match="length in tokens"):
+        plan_task("facts@\u00b2")  # a digit, but no number
+    assert plan_task("own:me@work/mine.jsonl").label == "own:mine"
+    assert plan_task("own:me@work/mine.jsonl@300").context_tokens == 300
 
 
 def test_missing_data(tmp_path):

@@ -59,3 +59,14 @@ def test_errors_name_the_way_out(tmp_path):
         remove_key(tmp_path / "keys", "bob")
     with pytest.raises(ConfigurationError, match="cannot be written"):
         add_key(tmp_path / "no folder" / "keys", "ann")
+
+
+def test_a_file_that_an_editor_has_saved_without_its_last_line_break(tmp_path):
+    file = tmp_path / "keys"
+    ann = add_key(file, "ann")
+    file.write_text("# of the team\n  " + file.read_text().rstrip("\n"))
+    bob = add_key(file, "bob")
+    seen = KeyFile(file)
+    assert seen.owner(ann) == "ann" and seen.owner(bob) == "bob"
+    remove_key(file, "ann")  # its line begins with spaces
+    assert seen.owner(ann) is None and seen.owner(bob) == "bob" and "# of the team" in file.read_text()
