@@ -9,12 +9,15 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.segment import Segments
 from rich.table import Table
 
 from rapid_integrations.errors import ConfigurationError, MissingExtraError
 
 ACCENT, GREY, INK = "#c25b2a", "#9aa5b1", "#1f2933"
 COLOURS = (ACCENT, "#2b6cb0", "#2f855a", "#805ad5", GREY, "#b7791f", INK)
+
+_WIDEST = 10_000  # columns of a console
 
 METHOD_LABELS = {
     "transformers": "transformers",
@@ -50,9 +53,14 @@ def figures_table(title: str, names: Sequence[str], figures: Sequence[str], note
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table and its notes. The notes are as wide as the console, not as the table."""
+    """Print a table and its notes. The notes are as wide as the console, not as the table.
+
+    A table is as wide as its figures, which rich would cut to fit the console: a narrower terminal breaks its lines.
+    """
     notes, table.caption = table.caption, None
-    console.print(table)
+    needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+    options = console.options.update(width=max(needed, console.width))
+    console.print(Segments(console.render(table, options)), crop=False, end="")
     if notes:
         console.print(notes, markup=False, highlight=False)
     console.print()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -62,13 +61,11 @@ def bench_question(
     with errors_taught(), scratch_folder(scratch) as folder:
         require_plot(plot)
         pairs = load_question_pairs(questions, document, max_pairs)
-        engine = {option.name: getattr(models, option.name) for option in fields(models)}
-        engine["more_drafters"] = list(models.more_drafters or ())
         with ProgressView(stderr) as progress:
             bench = QuestionBench(
                 lambda: models.load(progress),
                 [sys.executable, "-m", "rapid_integrations.cli.question_child"],
-                {"engine": engine, "target": models.target, "drafter": models.drafter, "kv_cache": openvino_kv_cache},
+                {"engine": models.chosen(), "target": models.target, "drafter": models.drafter, "kv_cache": openvino_kv_cache},
                 folder,
                 speculation=transfer.config(),
                 context_tokens=context,

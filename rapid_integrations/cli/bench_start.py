@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +43,7 @@ def bench_start(
         asked = {
             "document": str(document),
             "new_tokens": new_tokens,
-            "engine": {field.name: getattr(models, field.name) for field in fields(models)},
+            "engine": models.chosen(),
         }
         child = [sys.executable, "-m", "rapid_integrations.cli.start_child"]
         result = measure_starts(child, asked, questions, folder, runs, progress)

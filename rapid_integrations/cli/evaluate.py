@@ -313,13 +313,13 @@ def _require_baseline(baseline: str, methods: set[str]) -> None:
 
 
 def _show(summary: Summary) -> None:
+    from rapid_integrations.benchmarks.figures import print_table
     from rapid_integrations.evaluation import results_table as of
 
     tables = [of.results_table(summary), of.gains_table(summary), of.better_table(summary), of.decoding_table(summary)]
     for table in [*tables, *(of.groups_table(summary, task) for task in summary.tasks)]:
         if table is not None:
-            stdout.print(table)
-            stdout.print()
+            print_table(stdout, table)
 
 
 def _title(settings: dict[str, Any]) -> str:

@@ -200,14 +200,14 @@ class ModelOptions:
         from rapid_integrations.engine.engine import RapidEngine
 
         progress("load models", 0, 1)
-        engine = RapidEngine.from_pretrained(on_progress=progress, **{**self._chosen(), **more})
+        engine = RapidEngine.from_pretrained(on_progress=progress, **{**self.chosen(), **more})
         progress("load models", 1, 1)
         return engine
 
-    def _chosen(self) -> dict[str, Any]:
-        """Return the arguments of `RapidEngine.from_pretrained`."""
+    def chosen(self) -> dict[str, Any]:
+        """Return the arguments of `RapidEngine.from_pretrained`, those of `ModelOptions` as JSON has them."""
         chosen = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**chosen, "more_drafters": tuple(self.more_drafters or ())}
+        return {**chosen, "more_drafters": list(self.more_drafters or ())}
 
 
 @dataclass(frozen=True)
@@ -240,8 +240,9 @@ class ServingOptions(ModelOptions):
     ] = None
     template_argument: TemplateArgument = None
 
-    def _chosen(self) -> dict[str, Any]:
-        chosen = super()._chosen()
+    def chosen(self) -> dict[str, Any]:
+        """See `ModelOptions.chosen`."""
+        chosen = super().chosen()
         arguments = template_arguments(chosen.pop("template_argument"))
         return {**chosen, "chat_template_kwargs": arguments}
 

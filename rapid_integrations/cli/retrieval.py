@@ -47,6 +47,7 @@ def measure_retrieval(
 ) -> None:
     """Measure how much annotated evidence reaches the drafter. The target's tokenizer counts; no model answers."""
     with errors_taught(), ExitStack() as at_end:
+        from rapid_integrations.benchmarks.figures import print_table
         from rapid_integrations.compression.default_compressor import DefaultCompressor
         from rapid_integrations.evaluation.evidence import measure, read_sets, require_names
         from rapid_integrations.evaluation.evidence_report import cost_table, draw_recall, recall_table, summarise
@@ -75,8 +76,7 @@ def measure_retrieval(
         }
         write_file(folder / "retrieval.json", json.dumps({"run": run, "tables": tables}, indent=1) + "\n")
         for table in (recall_table(tables), cost_table(tables)):
-            stdout.print(table)
-            stdout.print()
+            print_table(stdout, table)
         if importlib.util.find_spec("matplotlib") is None:
             stderr.print("no plot: pip install 'rapid-integrations[eval]'", markup=False)
             return

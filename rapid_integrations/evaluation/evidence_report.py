@@ -105,7 +105,7 @@ def cost_table(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
             "-" if question is None else f"{1000 * question:.1f} ms",
         )
     table.caption = (
-        "precision: share of the words read that lie in the evidence; read, most: share of the document that the\n"
+        "precision: share of the words read that lie in the evidence; read, most: share of the document that the "
         "drafter reads, mean and most; index: per 1,000 tokens, with a document's first question; question: later ones"
     )
     table.caption_justify = "left"

@@ -70,8 +70,8 @@ def decoding_table(summary: Summary) -> Table:
             "-" if decoding.seconds is None else f"{decoding.seconds:.1f} s",
         )
     table.caption = (
-        "tok/s: of answers of at least 8 tokens; accept: accepted share of the draft; /pass: output tokens\n"
-        "per pass of the answering model; prefill: median if nothing was cached; answer: median wall time\n"
+        "tok/s: of answers of at least 8 tokens; accept: accepted share of the draft; /pass: output tokens "
+        "per pass of the answering model; prefill: median if nothing was cached; answer: median wall time.\n"
         "-: no such answers; `--at-once 1` asks questions alone"
     )
     table.caption_justify = "left"

@@ -1,8 +1,10 @@
 """`--plot` of all benchmarks: what cannot be drawn is said before anything is measured, and no figure is lost."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from rapid_integrations.benchmarks import figures
 from rapid_integrations.cli import bench_options
@@ -49,3 +51,16 @@ def test_every_format_that_is_taken_can_be_drawn(tmp_path):
 def test_a_plot_beside_its_figures(bench, tmp_path):
     assert summary(bench("together", *SMALL, "--plot", str(tmp_path / "plot.png")))["benchmark"] == "together"
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_figure_is_cut_in_a_narrow_console():
+    names = [f"evidence:a long name {number}" for number in range(12)]
+    table = figures.figures_table("Scores", ["method"], names, ["A note that is as wide as the console, " * 3])
+    table.add_row("RAPID", *(f"{number}.5 [10.0, 20.0]" for number in range(12)))
+    said = io.StringIO()
+    figures.print_table(Console(file=said, width=60), table)
+    lines = said.getvalue().splitlines()
+    assert any(all(name in line for name in names) for line in lines)
+    assert any(all(f"{number}.5 [10.0, 20.0]" in line for number in range(12)) for line in lines)
+    assert "…" not in said.getvalue()
+    assert max(len(line) for line in lines if "wide as the console" in line) <= 60

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from rapid_integrations.benchmarks import start
 from rapid_integrations.benchmarks.start import CASES, PARTS, measure_starts, start_table
 from rapid_integrations.cli.start_child import main
 from rapid_integrations.errors import ConfigurationError
@@ -95,3 +96,16 @@ def test_one_question_is_not_enough(bench):
     found = bench("start", "--document", "document.md", "-q", "What?", questions=False)
     assert found.exit_code == 1
     assert "1 questions were given: give two, or none" in " ".join(found.stderr.split())
+
+
+@pytest.mark.parametrize("options", [(), ("--quantization", "int8"), ("--kv-dtype", "int8", "--dtype", "bfloat16")])
+def test_the_child_takes_what_the_command_tells_it(bench, tmp_path, monkeypatch, options):
+    told = []
+
+    def measured(child, asked, questions, scratch, runs, progress):
+        told.append(json.loads(json.dumps({**asked, "question": None, "prefix_cache_dir": str(tmp_path)})))
+        raise ConfigurationError("told")
+
+    monkeypatch.setattr(start, "measure_starts", measured)
+    assert "told" in bench("start", "--document", "document.md", *options, questions=False).stderr
+    assert main(told[0])["prompt_tokens"] == 0  # it has loaded the models
