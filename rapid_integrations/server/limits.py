@@ -32,7 +32,7 @@ class BodyLimits:
         upload = scope["path"] == "/v1/files"
         most = settings.max_file_bytes + _FORM_BYTES if upload else settings.max_body_bytes
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdecimal() and int(declared[:18]) > most:
+        if declared.isdigit() and int(declared[:18]) > most:
             raise _too_large(most)
         until = asyncio.get_running_loop().time() + settings.body_timeout_s
         arrived, complete = 0, False
