@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ def main() -> None:
     """Run the command line."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # a pipe may have another encoding than the answer needs
+    warnings.formatwarning = _on_one_line
     with few_collections(), never_swallowed():
         try:
             app_for(sys.argv[1:])()
@@ -27,6 +29,13 @@ def main() -> None:
             sys.exit(INTERRUPTED)
         finally:  # nothing is left to be put right: while the interpreter waits for a pass, Ctrl-C ends it at once
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _on_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Format a warning for people who did not write the program: without the place and the line of code."""
+    return f"warning: {message}\n"
 
 
 def app_for(arguments: Sequence[str]) -> Typer:

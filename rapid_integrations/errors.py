@@ -80,6 +80,11 @@ class RapidError(Exception):
             self.code = f"{type(self).code}.{code}"
 
 
+def public_name(error: RapidError) -> str:
+    """Return the name of an error's class, or of the public class that it is a kind of."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in (*__all__, RapidError.__name__))
+
+
 class ConfigurationError(RapidError):
     """A setting, or a combination of settings, cannot work."""
 

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 
 from rapid_integrations.benchmarks.forward_clock import ForwardClock
 from rapid_integrations.benchmarks.peers import PEERS, Peer, PeerSource, TimedTokens, open_peers, require_known
-from rapid_integrations.benchmarks.prompts import prompt_of_length
+from rapid_integrations.benchmarks.prompts import prompt_of_length, room_beside
 from rapid_integrations.benchmarks.round_costs import RoundCosts, measured_costs
 from rapid_integrations.config import PAPER_DRAFT_LENGTH, CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.engine.engine import RapidEngine
@@ -229,7 +229,7 @@ class DecodeBench:
             )
         self._engine = engine
         self._speculation = speculation
-        self._context_tokens = min(context_tokens, engine.target.context_window - new_tokens)
+        self._context_tokens = room_beside(engine, new_tokens, context_tokens)
         self._new_tokens = new_tokens
         self._repeats = repeats
         self._progress = on_progress

@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 
 from rapid_integrations.benchmarks.peak_memory import PeakMemory
-from rapid_integrations.benchmarks.prompts import prompt_of_length
+from rapid_integrations.benchmarks.prompts import prompt_of_length, room_beside
 from rapid_integrations.cache import KVCache, distinct_bytes
 from rapid_integrations.config import SamplingParams, SpeculationConfig
 from rapid_integrations.decoding.reader import PREFILL_CHUNK
@@ -163,11 +163,11 @@ def measure_memory(
     }
     sampling = SamplingParams(max_new_tokens=new_tokens)
     try:
-        warm_up = prompt_of_length(engine, question, min(contexts))
+        warm_up = prompt_of_length(engine, question, room_beside(engine, new_tokens, min(contexts)))
         engine.generate(warm_up, sampling=sampling, speculation=speculation)
         for number, context in enumerate(sorted(set(contexts))):
             on_progress("benchmark", number, len(set(contexts)))
-            prompt = prompt_of_length(engine, question, min(context, engine.target.context_window - new_tokens))
+            prompt = prompt_of_length(engine, question, room_beside(engine, new_tokens, context))
             idle = memory.now()
             with (
                 _caches_of(*models) as caches,

@@ -10,6 +10,21 @@ from rapid_integrations.evaluation.questions import Question
 from rapid_integrations.prompt import Prompt
 
 
+def room_beside(engine: RapidEngine, new_tokens: int, context_tokens: int) -> int:
+    """Return the longest prompt of at most `context_tokens` that leaves room for an answer.
+
+    Raises:
+        ConfigurationError: the answer alone fills the target's window.
+    """
+    window = engine.target.context_window
+    if new_tokens >= window:
+        raise ConfigurationError(
+            f"{engine.target.name} holds {window:,} tokens, so there is no room for a prompt beside --new-tokens "
+            f"{new_tokens:,}: give fewer"
+        )
+    return min(context_tokens, window - new_tokens)
+
+
 def prompt_of_length(engine: RapidEngine, question: Question, context_tokens: int) -> Prompt:
     """Return the question over the document's start, so that the target reads at most `context_tokens`.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Final
 
-from rapid_integrations.benchmarks.prompts import prompt_of_length
+from rapid_integrations.benchmarks.prompts import prompt_of_length, room_beside
 from rapid_integrations.config import SamplingParams, SpeculationConfig
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ConfigurationError
@@ -150,7 +150,7 @@ class ProposersBench:
             )
         self._engine = engine
         self._speculation = speculation
-        self._context_tokens = min(context_tokens, engine.target.context_window - new_tokens)
+        self._context_tokens = room_beside(engine, new_tokens, context_tokens)
         self._new_tokens = new_tokens
         self._repeats = repeats
         self._progress = on_progress

@@ -26,7 +26,7 @@ import torch
 from rapid_integrations.benchmarks.decode import ALONE
 from rapid_integrations.benchmarks.measured_process import run_measured
 from rapid_integrations.benchmarks.peers import PEERS, peer_class, require_known
-from rapid_integrations.benchmarks.prompts import document_start
+from rapid_integrations.benchmarks.prompts import document_start, room_beside
 from rapid_integrations.benchmarks.waits import PARTS, PRIOR, RUNS, STAGES, Wait
 from rapid_integrations.config import SamplingParams, SpeculationConfig
 from rapid_integrations.engine.engine import RapidEngine
@@ -179,7 +179,7 @@ class QuestionBench:
 
     def _prepared(self, engine: RapidEngine, pair: QuestionPair) -> dict[str, Any]:
         """Return what every process is told about a document."""
-        room = min(self._context_tokens, engine.target.context_window - self._new_tokens)
+        room = room_beside(engine, self._new_tokens, self._context_tokens)
         questions = [pair.first, pair.second]
         document = document_start(engine, pair.document, questions, room)
         prompts = [_target_ids(engine, Prompt.from_context(document, question)) for question in questions]

@@ -16,7 +16,7 @@ from typing import Any, Final
 from rapid_integrations.benchmarks.decode import ALONE
 from rapid_integrations.benchmarks.pace import Pace, measure_pace
 from rapid_integrations.benchmarks.pass_watch import PassWatch
-from rapid_integrations.benchmarks.prompts import document_start
+from rapid_integrations.benchmarks.prompts import document_start, room_beside
 from rapid_integrations.benchmarks.ways_to_ask import DRAINS, WAYS, Answer, Asking, in_threads, in_turn
 from rapid_integrations.config import SamplingParams, SpeculationConfig
 from rapid_integrations.engine.engine import RapidEngine
@@ -159,7 +159,7 @@ class TogetherBench:
         self._ways = [way for way in WAYS if way == "turn" or way in ways]
         self._engine = engine
         self._speculation: Mapping[str, SpeculationConfig] = {"target": ALONE, "rapid": speculation}
-        self._context_tokens = min(context_tokens, engine.target.context_window - new_tokens)
+        self._context_tokens = room_beside(engine, new_tokens, context_tokens)
         self._new_tokens, self._least = new_tokens, new_tokens if full_length else 0
         self._repeats = repeats
         self._progress = on_progress

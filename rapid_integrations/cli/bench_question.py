@@ -65,7 +65,12 @@ def bench_question(
             bench = QuestionBench(
                 lambda: models.load(progress),
                 [sys.executable, "-m", "rapid_integrations.cli.question_child"],
-                {"engine": models.chosen(), "target": models.target, "drafter": models.drafter, "kv_cache": openvino_kv_cache},
+                {
+                    "engine": models.chosen(),
+                    "target": models.target,
+                    "drafter": models.drafter,
+                    "kv_cache": openvino_kv_cache,
+                },
                 folder,
                 speculation=transfer.config(),
                 context_tokens=context,

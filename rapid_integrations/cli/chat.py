@@ -33,7 +33,7 @@ from rapid_integrations.cli.options import (
     SpeculationOptions,
 )
 from rapid_integrations.cli.tables import chunks_table, sources_table, stats_table
-from rapid_integrations.errors import ConfigurationError, PromptError, RapidError
+from rapid_integrations.errors import ConfigurationError, PromptError, RapidError, public_name
 
 if TYPE_CHECKING:
     from rapid_integrations.documents import Documents
@@ -136,7 +136,7 @@ class _Session:
                 self.failed = True
                 if self._as_json:
                     asked = {} if question is None else {"question": question}
-                    _write_line({**asked, "error": f"{type(error).__name__}: {error}"})
+                    _write_line({**asked, "error": f"{public_name(error)}: {error}"})
                 show_error(error)
 
     def _obeyed(self, line: str) -> bool:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from rapid_integrations.cli.interruption import INTERRUPTED
 from rapid_integrations.cli.tables import printable
-from rapid_integrations.errors import ConfigurationError, RapidError
+from rapid_integrations.errors import ConfigurationError, RapidError, public_name
 
 if TYPE_CHECKING:
     from rapid_integrations.outputs import Completion
@@ -81,7 +81,7 @@ def write_trace(path: Path, completion: Completion, names: Sequence[str]) -> Non
 
 def show_error(error: RapidError) -> None:
     """Write an error as one sentence."""
-    stderr.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
+    stderr.print(f"[bold red]error:[/] {public_name(error)}: ", end="")
     # In a log or a pipe, it stays one line.
     stderr.print(printable(str(error)), markup=False, highlight=False, soft_wrap=not stderr.is_terminal)
 

@@ -242,7 +242,9 @@ def _report(folder: Path, methods: list[str] | None, baseline: str = "lc", half:
     settings, predictions = read_predictions(folder / PREDICTIONS)
     predictions = [prediction for prediction in predictions if half in (None, prediction.half)]
     if half is not None and not predictions:
-        raise ConfigurationError(f"{folder} has no predictions of the half {half} yet: leave out --half, or continue it")
+        raise ConfigurationError(
+            f"{folder} has no predictions of the half {half} yet: leave out --half, or continue it"
+        )
     _require_baseline(baseline, {p.method for p in predictions})
     seed = settings.get("seed", 0)
     if methods:

@@ -42,6 +42,10 @@ def read(
             raise ConfigurationError(
                 "nothing would keep what is read: name a folder with --prefix-cache-dir", code="nothing_kept"
             )
+        if models.prefix_cache_dir.exists() and not models.prefix_cache_dir.is_dir():
+            raise ConfigurationError(
+                f"{models.prefix_cache_dir} is not a folder: name one with --prefix-cache-dir", code="no_folder"
+            )
         documents = reading.read(files)
         groups: Sequence[Documents | Document] = list(documents) if each else [documents]
         from rapid_integrations.cache.prefix_store import MIN_GAIN_TOKENS

@@ -304,7 +304,8 @@ def _require_same_questions(documents: Sequence[_Document], methods: Sequence[Me
     for document in documents:
         label = document.planned.label
         for item in document.items:
-            asked = {file.predictions[key].asked for m in methods if (key := (label, item.id, m.name)) in file.predictions}
+            keys = [(label, item.id, method.name) for method in methods]
+            asked = {file.predictions[key].asked for key in keys if key in file.predictions}
             if asked - {"", item.digest}:
                 raise ConfigurationError(
                     f"{label}, question {item.id}: {file.path} has answers to another question, document or right "

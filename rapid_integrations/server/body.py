@@ -48,7 +48,7 @@ def _failure(model: type[BaseModel], error: ValidationError, content: bytes) -> 
     first = unknown or max(found[:_CONSIDERED], key=lambda each: len(_place(body, each)))
     place = ".".join(_place(body, first)[:6])[:200]
     if unknown is not None:
-        near = difflib.get_close_matches(place, model.model_fields, n=1, cutoff=0.7)
+        near = difflib.get_close_matches(place, model.model_fields, n=1, cutoff=0.7) if "." not in place else []
         hint = f". Did you mean {near[0]!r}?" if near else ""
         return ApiError(400, f"Unrecognized request argument supplied: {place}{hint}", "unknown_parameter", param=place)
     code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"

@@ -15,6 +15,7 @@ from rapid_integrations.errors import (
     OutOfMemoryError,
     PromptError,
     RapidError,
+    public_name,
 )
 
 RETRY_S = 5  # seconds after which a refused client may ask again
@@ -79,7 +80,7 @@ def api_error(error: BaseException) -> ApiError:
         return error
     if not isinstance(error, RapidError):
         return ApiError(500, "the server failed. Its log says why; the request may be tried again", "internal_error")
-    rapid = {"class": type(error).__name__, "code": error.code}
+    rapid = {"class": public_name(error), "code": error.code}
     # OpenAI's clients look for this code in order to shorten a conversation.
     code = "context_length_exceeded" if isinstance(error, ContextOverflowError) else error.code
     retry_s = None

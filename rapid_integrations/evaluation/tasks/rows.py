@@ -78,9 +78,9 @@ def parsed(text: str, where: str) -> Any:
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):x}"
         raise PromptError(
-            f"{where} holds half of a surrogate pair (\\u{ord(error.object[error.start]):x}): write it anew from a text "
-            "that is whole"
+            f"{where} holds half of a surrogate pair ({half}): write it anew from a text that is whole"
         ) from error
     except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise PromptError(f"{where} is not JSON: {error}") from error

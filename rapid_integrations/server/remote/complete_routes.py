@@ -29,6 +29,7 @@ from rapid_integrations.server.failures import ApiError
 from rapid_integrations.server.remote.departures import gone, unless_gone
 from rapid_integrations.server.remote.error_bodies import body_of, status_of
 from rapid_integrations.server.remote.requests_sent import Asking, as_bytes, prepared_sent, reading_received, received
+from rapid_integrations.server.remote.same_models import SameModels
 
 HEARTBEAT_S = 15.0
 """After so long without an event a comment is sent, so that neither client nor proxy takes the server for dead."""
@@ -39,6 +40,7 @@ Turn = Callable[[], AbstractAsyncContextManager[None]]
 
 def complete_routes(engine: RapidEngine, turn: Turn = nullcontext) -> list[Route]:
     """Return the routes for an engine; see `routes.routes`."""
+    same = SameModels(engine)
 
     async def complete(request: Request) -> Response:
         try:
@@ -79,7 +81,8 @@ def complete_routes(engine: RapidEngine, turn: Turn = nullcontext) -> list[Route
         return _json(found.model_dump(mode="json"))
 
     async def describe(request: Request) -> Response:
-        return _json(await in_thread(lambda: described(engine)))
+        models, _ = await same.digests()
+        return _json({**await in_thread(lambda: described(engine)), "digest": models})
 
     async def state(request: Request) -> Response:
         counts = {"running": engine.running_requests, "waiting": engine.waiting_requests}
@@ -92,9 +95,9 @@ def complete_routes(engine: RapidEngine, turn: Turn = nullcontext) -> list[Route
             return _json(body_of(error), status_of(error))
 
     return [
-        Route("/rapid/v1/complete", complete, methods=["POST"]),
-        Route("/rapid/v1/explain", explain, methods=["POST"]),
-        Route("/rapid/v1/read", read, methods=["POST"]),
+        Route("/rapid/v1/complete", same(complete), methods=["POST"]),
+        Route("/rapid/v1/explain", same(explain), methods=["POST"]),
+        Route("/rapid/v1/read", same(read), methods=["POST"]),
         Route("/rapid/v1/engine", describe, methods=["GET"]),
         Route("/rapid/v1/state", state, methods=["GET"]),
         Route("/rapid/v1/fingerprints", fingerprints, methods=["GET"]),

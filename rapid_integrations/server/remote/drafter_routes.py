@@ -23,6 +23,7 @@ from rapid_integrations.server.remote.best_rows import packed
 from rapid_integrations.server.remote.departures import unless_gone
 from rapid_integrations.server.remote.error_bodies import body_of, status_of
 from rapid_integrations.server.remote.frames import MEDIA_TYPE, Array, pack, unpack
+from rapid_integrations.server.remote.same_models import SameModels
 from rapid_integrations.server.remote.texts import Answered, Call, Opening, Texts
 from rapid_integrations.server.remote.tokenizers_sent import digest_of, sent
 
@@ -32,11 +33,12 @@ _LAW = ("temperature", "top_k", "top_p", "min_p")
 
 def drafter_routes(engine: RapidEngine) -> list[Route]:
     """Return the routes for an engine. The caller closes it after the server has ended."""
-    texts = Texts(engine)
+    texts, same = Texts(engine), SameModels(engine)
 
     async def describe(request: Request) -> Response:
         model = engine.target
         digest = await in_thread(lambda: digest_of(engine.vocabulary))
+        _, drafting = await same.digests()
         return JSONResponse(
             {
                 "name": model.name,
@@ -46,6 +48,7 @@ def drafter_routes(engine: RapidEngine) -> list[Route]:
                 "weight_bytes": model.weight_bytes,
                 "kv_bytes_per_token": model.kv_bytes_per_token,
                 "tokenizer": digest,
+                "digest": drafting,
             }
         )
 
@@ -81,8 +84,8 @@ def drafter_routes(engine: RapidEngine) -> list[Route]:
     return [
         Route("/rapid/v1/drafter", describe, methods=["GET"]),
         Route("/rapid/v1/tokenizer", tokenizer, methods=["GET"]),
-        Route("/rapid/v1/drafter/open", open_text, methods=["POST"]),
-        Route("/rapid/v1/drafter/read", read, methods=["POST"]),
+        Route("/rapid/v1/drafter/open", same(open_text), methods=["POST"]),
+        Route("/rapid/v1/drafter/read", same(read), methods=["POST"]),
         Route("/rapid/v1/drafter/close", close, methods=["POST"]),
     ]
 

@@ -123,6 +123,7 @@ class RemoteEngine(RapidEngine):
             self.speculation = speculation or SpeculationConfig(**said["speculation"])
             self.compression = compression or CompressionConfig(**said["compression"])
             self._reuses_prefixes = bool(said["reuses_prefixes"])
+            self._link.expect(said.get("digest"))
             self._template_arguments = TemplateArguments(said["chat_template_kwargs"]).overridden(own)
         except (KeyError, TypeError, AttributeError, ConfigurationError) as error:
             self._link.close()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rapid_integrations import errors
-from rapid_integrations.errors import RapidError, RemoteError
+from rapid_integrations.errors import RapidError, RemoteError, public_name
 
 _BAD_REQUEST = (
     errors.ConfigurationError,
@@ -29,12 +29,11 @@ def body_of(error: BaseException) -> dict[str, Any]:
 
     The message of an error that is not of this package's tree stays here, as it may tell of the server's own affairs.
     """
-    known = isinstance(error, RapidError) and type(error).__name__ in errors.__all__
     if not isinstance(error, RapidError):
         error = RemoteError(f"the server failed with {type(error).__name__}; its log says more", code="failed")
     kind = "invalid_request_error" if status_of(error) == 400 else "server_error"
     fields = {name: value for name, value in vars(error).items() if isinstance(value, (str, int, float, type(None)))}
-    name = type(error).__name__ if known else "RemoteError"
+    name = public_name(error)
     said: dict[str, Any] = {"message": str(error), "type": kind, "param": None, "code": error.code}
     return {"error": {**said, "rapid": {"class": name, "fields": fields}}}
 

@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 _AT_ONCE = 256  # connections; each stream holds one
 CONNECT_S = 10.0
+MODELS_HEADER = "X-Rapid-Models"
+"""Names the models that a client was told of; see `same_models.py`."""
 
 
 class Link(SharedResource):
@@ -83,6 +85,15 @@ class Link(SharedResource):
     def is_here(self) -> bool:
         """Whether this is the loop's own thread, in which nobody may wait for it."""
         return self._thread is threading.current_thread()
+
+    def expect(self, models: object) -> None:
+        """Have the server refuse later requests if it has other models than those that it has told of.
+
+        Args:
+            models: what its description calls "digest"; None of a server of an earlier version, which does not look.
+        """
+        if isinstance(models, str):
+            self._client.headers[MODELS_HEADER] = models
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine in the loop, and return its result as a future; cancelling that cancels the coroutine.

@@ -64,6 +64,7 @@ class RapidBackEnd:
         """Ask the server for its model."""
         said = self._get("/rapid/v1/drafter")
         self._digest = str(said.get("tokenizer"))
+        self._link.expect(said.get("digest"))
         try:
             known = {field.name: said[field.name] for field in fields(Described)}
         except KeyError as error:
