@@ -205,9 +205,9 @@ class ModelOptions:
         return engine
 
     def chosen(self) -> dict[str, Any]:
-        """Return the arguments of `RapidEngine.from_pretrained`, those of `ModelOptions` as JSON has them."""
+        """Return the arguments of `RapidEngine.from_pretrained`. Those of `ModelOptions` can be written as JSON."""
         chosen = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**chosen, "more_drafters": list(self.more_drafters or ())}
+        return {**chosen, "more_drafters": tuple(self.more_drafters or ())}
 
 
 @dataclass(frozen=True)

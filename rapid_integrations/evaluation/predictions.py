@@ -77,8 +77,8 @@ class PredictionFile:
     """A file of predictions that belong to one set of settings.
 
     Its first line is {"run": settings}. If a killed process left an incomplete last line, it is dropped, and the
-    prediction is made again. Another process cannot open the file while this object lives: the two would cut each other's
-    last lines, and make every prediction twice. (Windows has no such lock.)
+    prediction is made again. Another process cannot open the file while this object lives: the two would cut each
+    other's last lines, and make every prediction twice. (Windows has no such lock.)
 
     Args:
         path: the file. It and its folder are created if they are missing.

@@ -28,6 +28,15 @@ def test_errors_survive_a_process_boundary(error):
     assert type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)
 
 
+def test_a_kind_of_a_public_error_is_called_by_its_name():
+    class PrivateError(errors.DocumentError):
+        pass
+
+    assert errors.public_name(PrivateError("a.txt", "is empty")) == "DocumentError"
+    assert errors.public_name(errors.CacheError()) == "CacheError"
+    assert errors.public_name(errors.RapidError()) == "RapidError"
+
+
 def test_a_wrong_nested_value_is_said_once():
     with pytest.raises(errors.ConfigurationError, match="StructuredOutput: .*exactly one"):
         SamplingParams(structured={"regex": "a", "grammar": "b"})

@@ -70,6 +70,7 @@ def test_a_json_line_alone(bench):
         (("--questions", "embedder/config.json"), "is not JSON"),
         (("--questions", "missing.jsonl"), "missing.jsonl cannot be read"),
         (("--context", "256", "--new-tokens", "8180"), "has no room for a document"),
+        (("--context", "256", "--new-tokens", "9000"), "no room for a prompt beside --new-tokens 9,000"),
         (("--plot", "nowhere/plot.png", "--peers", "none", *SHORT), "cannot be written"),
     ],
 )

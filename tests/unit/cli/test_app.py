@@ -170,7 +170,9 @@ def test_models_list(monkeypatch, tmp_path):
     rows = json.loads(CliRunner().invoke(app, ["models", "list", "--json"]).stdout)
     names = ("smollm2-135m-instruct", "gemma-3-270m", "all-minilm-l6-v2")
     assert {row["name"]: row["pulled"] for row in rows} == dict.fromkeys(names, False)
-    assert "smollm2-135m-instruct" in CliRunner().invoke(app, ["models", "list"]).stdout
+    shown = CliRunner().invoke(app, ["models", "list"], env={"COLUMNS": "80"}).stdout.splitlines()
+    assert any(line.startswith("smollm2-135m-instruct: SmolLM2 135M Instruct") for line in shown)
+    assert len(shown) < 16 and max(map(len, shown)) <= 80
     result = CliRunner().invoke(app, ["models", "pull", "smollm3"])
     assert result.exit_code == 1 and "smollm2-135m-instruct" in result.stderr
 

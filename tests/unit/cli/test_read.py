@@ -47,6 +47,8 @@ def test_documents_are_read_for_one_prompt_or_each_for_itself(rapid, tmp_path):
 def test_a_folder_that_keeps_nothing_is_an_error(rapid, tmp_path):
     assert "nothing would keep what is read" in rapid("read", "document.md").stderr
     (tmp_path / "file").write_text("")
+    refused = rapid("read", "document.md", "--prefix-cache-dir", str(tmp_path / "file"))
+    assert refused.exit_code == 1 and "file is not a folder" in " ".join(refused.stderr.split())
     with pytest.warns(RuntimeWarning, match="cannot be"):
         failed = rapid("read", "document.md", "--prefix-cache-dir", str(tmp_path / "file" / "folder"))
     assert failed.exit_code == 1 and "not kept on disk" in failed.stderr

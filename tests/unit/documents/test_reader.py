@@ -145,6 +145,13 @@ def test_one_file(folder):
         read_document("a\0b")
 
 
+@pytest.mark.parametrize("data", [b"", b" \n", b"\xef\xbb\xbf", b"\xff\xfe", "\u00a0\u3000".encode()])
+def test_a_file_of_marks_and_white_space_has_no_text(folder, data):
+    (folder / "blank.txt").write_bytes(data)
+    with pytest.raises(DocumentError, match="nothing to answer from"):
+        read_document(folder / "blank.txt")
+
+
 def test_standard_input_may_be_anything(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pdf("words"))))
     assert read_document("-") == Document("words", "standard input", "pdf", pages=((0, 5),))
