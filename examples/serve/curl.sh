@@ -14,7 +14,7 @@ file=$(curl -sf "$url/files" -H "Authorization: Bearer $key" -F purpose=assistan
 
 curl -sfN "$url/chat/completions" -H "Authorization: Bearer $key" -H "Content-Type: application/json" -d '{
     "model": "'"$model"'", "stream": true, "max_tokens": 64,
-    "messages": [{"role": "user", "content": "Who owns the handbook?"}],
+    "messages": [{"role": "user", "content": "What percentage of gross salary does the company pay into the pension?"}],
     "rapid": {"documents": [{"file_id": "'"$file"'"}], "statistics": true}
 }'
 

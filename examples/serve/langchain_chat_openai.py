@@ -18,9 +18,10 @@ llm = ChatOpenAI(
     max_tokens=64,
     extra_body={"rapid": {"statistics": True}},
 )
-prompt = ChatPromptTemplate.from_template("Context:\n{context}\n\nQuestion: {question}\nAnswer:")
+prompt = ChatPromptTemplate.from_template("Here is a handbook.\n\n{context}\n\nAnswer from it: {question}")
 handbook = (Path(__file__).parents[1] / "handbook.md").read_text(encoding="utf-8")
+question = "What is the annual training budget of an employee?"
 
-for piece in (prompt | llm).stream({"context": handbook[:8000], "question": "Who owns the handbook?"}):
+for piece in (prompt | llm).stream({"context": handbook, "question": question}):
     print(piece.content, end="", flush=True)
 print()

@@ -21,7 +21,8 @@ llm = OpenAILike(
     max_tokens=64,
     additional_kwargs={"extra_body": {"rapid": {"documents": [{"text": handbook[:8000], "name": "handbook.md"}]}}},
 )
+question = "What percentage of gross salary does the company pay into the pension?"
 
-for piece in llm.stream_chat([ChatMessage(role="user", content="Who owns the handbook?")]):
+for piece in llm.stream_chat([ChatMessage(role="user", content=question)]):
     print(piece.delta or "", end="", flush=True)
 print()

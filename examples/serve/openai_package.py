@@ -21,7 +21,7 @@ handbook = client.files.create(file=Path(__file__).parents[1] / "handbook.md", p
 while client.files.retrieve(handbook.id).status == "uploaded":
     time.sleep(0.2)
 
-for question in ("How many days of leave may be carried over?", "Until when do they have to be taken?"):
+for question in ("What is the annual training budget of an employee?", "What is the allowance for a duty week?"):
     stream = client.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": question}],
