@@ -19,9 +19,10 @@ llm = OpenAILike(
     is_chat_model=True,
     context_window=8192,
     max_tokens=64,
-    additional_kwargs={"extra_body": {"rapid": {"documents": [{"text": handbook[:8000], "name": "handbook.md"}]}}},
+    temperature=0,  # LlamaIndex sends 0.1 otherwise
+    additional_kwargs={"extra_body": {"rapid": {"documents": [{"text": handbook, "name": "handbook.md"}]}}},
 )
-question = "What percentage of gross salary does the company pay into the pension?"
+question = "What is the annual training budget of an employee?"
 
 for piece in llm.stream_chat([ChatMessage(role="user", content=question)]):
     print(piece.delta or "", end="", flush=True)
