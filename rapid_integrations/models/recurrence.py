@@ -29,7 +29,7 @@ from rapid_integrations.models.description import (
     ShortConvolution,
     Transposed,
 )
-from rapid_integrations.models.linear import Linear, native_matrix
+from rapid_integrations.models.linear import Linear, PlainLinear, native_matrix
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.short_convolution import shape_of_convolutions
 from rapid_integrations.models.taken_weights import Linears, Matrices, fuse
@@ -55,7 +55,7 @@ class TakenRecurrence:
         skip, tap_bias: float32 as the description has them, or None.
         decay_up, gate_up: the products behind `rates`, or None.
         low, up: the products of a Mamba's `selection`, or None.
-        gates: (blocks, 2 W, W) with (blocks, 2 W): of an RG-LRU, of values and then of decays; None: it is another one.
+        gates: of an RG-LRU for each block of W channels the product of values' gates and then of decays', (2 W, W).
     """
 
     described: Recurrence
@@ -69,7 +69,7 @@ class TakenRecurrence:
     gate_up: Linear | None = None
     low: Linear | None = None
     up: Linear | None = None
-    gates: tuple[Tensor, Tensor] | None = None
+    gates: tuple[PlainLinear, ...] = ()
 
     @classmethod
     def of(cls, recurrence: Recurrence, arena: Arena | None) -> TakenRecurrence:
@@ -118,7 +118,7 @@ class TakenRecurrence:
 
     @classmethod
     def _of_unit(cls, recurrence: Recurrence, unit: GatedUnit) -> TakenRecurrence:
-        weights = torch.cat([each.detach().transpose(1, 2) for each in (unit.values, unit.decays)], dim=1)
+        weights = torch.cat([each.detach().transpose(1, 2) for each in (unit.values, unit.decays)], dim=1).contiguous()
         biases = torch.cat([unit.values_bias.detach(), recurrence.bias.detach()], dim=1)
         return cls(
             recurrence,
@@ -128,7 +128,7 @@ class TakenRecurrence:
             decay=-_STEEPNESS * softplus(recurrence.decay.detach().float()),
             bias=recurrence.bias.detach().float().contiguous(),
             skip=None,
-            gates=(weights.contiguous(), biases.contiguous()),
+            gates=tuple(map(PlainLinear, weights, biases)),
         )
 
     @property
@@ -158,11 +158,8 @@ class TakenRecurrence:
             low, norms = native_matrix(self.low), own.selection.norms
             # The kernels take multiples of some columns, which a small model's steps have not.
             up = NativeMatrix(pad(self.up.dense(), (0, -own.selection.rank % COLUMNS)).contiguous())
-        gates: list[NativeMatrix] = []
-        if self.gates is not None:
-            gates = [NativeMatrix(weight, bias=bias) for weight, bias in zip(*self.gates, strict=True)]
         return NativeRecurrence(
-            gates=gates,
+            gates=[native_matrix(each) for each in self.gates],
             gelu_gates=own.gelu_gates,
             selected=low,
             step_up=up,
@@ -245,7 +242,7 @@ class TakenRecurrence:
         convolved, gates = inputs[:, : own.channels], inputs[:, own.channels :]
         if rates is None:
             raw = convolved.float()
-            if self.gates is not None:
+            if self.gates:
                 return torch.cat([raw, self._gated_values(raw, before, inputs.dtype, first)], dim=1), gates
             return torch.cat([raw, self._selected(raw, before, inputs.dtype)], dim=1), gates
         parts = [convolved.float(), rates.float()]
@@ -269,15 +266,17 @@ class TakenRecurrence:
 
     def _gated_values(self, raw: Tensor, before: Tensor, dtype: torch.dtype, first: bool) -> Tensor:
         """Return decays of an RG-LRU's rows and what is added to the state, (T, 2 C) float32; see `_selected`."""
-        assert self.gates is not None
-        weights, biases = self.gates
+        if not len(raw):
+            return raw.new_empty(0, self.described.recorded_rates)
         values = self._convolved(raw, before)
-        by_block = values.to(dtype).view(len(raw), len(weights), -1).transpose(0, 1)  # (blocks, T, W)
-        gates = torch.sigmoid((by_block @ weights.transpose(1, 2)).float() + biases.float()[:, None])
-        of_values, of_decays = (each.transpose(0, 1).flatten(1) for each in gates.chunk(2, dim=2))
+        blocks = values.to(dtype).chunk(len(self.gates), dim=1)
+        # Block by block: a row of PyTorch's products of many matrices at once has other bits in other company.
+        found = [gate(block.contiguous()) for gate, block in zip(self.gates, blocks, strict=True)]
+        gates = torch.sigmoid(torch.stack(found, dim=1).float())  # (T, blocks, 2 W)
+        of_values, of_decays = (each.flatten(1) for each in gates.chunk(2, dim=2))
         log = self.decay * of_decays
         kept, share = log.exp(), (-torch.expm1(2 * log)).sqrt()
-        if first and len(raw):
+        if first:
             kept[0], share[0] = 0, 1
         return torch.cat([kept, values * of_values * share], dim=1)
 
@@ -287,7 +286,7 @@ class TakenRecurrence:
         sums = torch.zeros_like(raw) if self.tap_bias is None else self.tap_bias.expand_as(raw)
         for tap, factors in enumerate(self.taps):  # in one order for every row: it has the same bits in any company
             sums = sums + factors * joined[tap : tap + len(raw)]
-        return silu(sums) if self.gates is None else sums
+        return silu(sums) if not self.gates else sums
 
     def _gated(self, heads: Tensor, gates: Tensor, kernels: bool) -> Tensor:
         """Return what heads give, (T, H_v, D_v), with their gates and the norm, (T, H_v * D_v)."""
@@ -319,7 +318,7 @@ class TakenRecurrence:
             if into is not None:
                 into.copy_(state)
             return (given + self.skip * values).view(len(rows), own.value_heads, own.value_dim), state
-        if self.gates is not None:
+        if self.gates:
             kept, added = rates.chunk(2, dim=1)
             given, state = changed_by_gates(kept, added, state)
             if into is not None:

@@ -105,7 +105,7 @@ class NativeRecurrence:
     step_norm: Norm | None = None
     key_norm: Norm | None = None
     query_norm: Norm | None = None
-    gates: Sequence[NativeMatrix] = ()
+    gates: Sequence[AnyMatrix] = ()
     gelu_gates: bool = False
     first: int = 0
     out: AnyMatrix | None = None

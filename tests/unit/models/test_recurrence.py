@@ -162,6 +162,7 @@ def inputs_of(own, dtype=torch.float32):
     return torch.randn(100, width).to(dtype), rates
 
 
+@torch.inference_mode()
 def read(own, inputs, rates, lengths, kernels, every=16, prompt=True):
     """Return what the heads give for rows that are read in pieces, and the states that were kept."""
     state, given, begin = RecordedState(state_shape([own.described], torch.device("cpu")), every), [], 0
@@ -213,7 +214,8 @@ def test_kernels_read_prompts_as_operators_do(widths, family):
     assert error(found, expected) < 0.01
     for ours, theirs in zip(kept, states, strict=True):
         assert ours.position == theirs.position
-        most = 1e-4 if own.decay_up is None else 0.01  # a product of decays, whose numbers are bfloat16
+        # what some are computed from is bfloat16
+        most = 1e-4 if own.rates is not None and own.decay_up is None else 0.01
         assert all(error(ours.tensors[name], theirs.tensors[name]) < most for name in theirs.tensors)
     # token by token, and with stops elsewhere: the same bits
     assert torch.equal(read(own, inputs, rates, [1] * 100, True)[0], found)

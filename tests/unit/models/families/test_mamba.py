@@ -18,7 +18,7 @@ WIDE = {  # which the kernels serve
     "falcon_mamba": {"hidden_size": 64, "state_size": 16},
     "jamba": {
         **{"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1},
-        **{"mamba_d_state": 16, "num_hidden_layers": 4},
+        "mamba_d_state": 16,
     },
 }
 SETTINGS = {
@@ -28,7 +28,7 @@ SETTINGS = {
     "a wide step": ("mamba", {"time_step_rank": 33, "state_size": 5}),
     "norms without weights": ("falcon_mamba", {"mixer_rms_eps": 0.3, "use_bias": True}),
     "attention first": ("jamba", {"attn_layer_period": 2, "attn_layer_offset": 0}),
-    "attention last": ("jamba", {"attn_layer_period": 4, "attn_layer_offset": 3, "mamba_proj_bias": True}),
+    "attention last": ("jamba", {"attn_layer_period": 3, "attn_layer_offset": 2, "mamba_proj_bias": True}),
     "experts in every layer": ("jamba", {"expert_layer_period": 1, "expert_layer_offset": 0, "num_experts": 5}),
     "no experts": ("jamba", {"num_experts": 1, "num_experts_per_tok": 1, "mamba_conv_bias": False}),
 }
