@@ -196,8 +196,8 @@ def keep_description(
 
 def _window(model: Any, tokenizer: Any) -> int | None:
     """Return the context window that a model has; None: something outside the folder may say it."""
-    told = positions_of(model)
-    if told is not None or describe(model).attentions:
+    told, described = positions_of(model), describe(model)
+    if told is not None or not described.recurrences or any(each.window is None for each in described.attentions):
         return told
     longest = getattr(tokenizer, "model_max_length", None)
     return longest if type(longest) is int and 0 < longest < _NOBODY_SAID else UNBOUNDED

@@ -84,7 +84,8 @@ def configuration_of(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
     if long is not None:
         original = {"original_max_position_embeddings": long["original_max_position_embeddings"]}
         return config | original | {"rope_parameters": long}
-    rope = config["rope_parameters"]
+    if (rope := config.get("rope_parameters")) is None:  # no layer attends
+        return config
     stretched = rope.get("full_attention", rope)  # some families have angles for each kind of layer
     found = rope_of(headers, SimpleNamespace(rope_parameters=stretched))
     if found is not None:
