@@ -28,7 +28,7 @@ def describe(model: Any) -> Decoder:
     layers = []
     for index, each in enumerate(base.layers):
         window = sliding(config, index)
-        rotation = kinds.index(config.layer_types[index])
+        rotation: int | None = kinds.index(config.layer_types[index])
         if flint:  # rotates only the layers that have windows
             rotation = 0 if window is not None else None
         own = attention(
