@@ -223,22 +223,25 @@ Recurrent layers (gated delta nets, Mamba, lightning attention) and short convol
 values. It is kept every 512 to 4,096 tokens of a prompt, where other prompts with the same beginning go on.
 
 - **Described families** (Qwen3-Next, Qwen3.5, OLMo hybrid, Kimi Linear, Granite 4, Falcon-H1, Nemotron-H, Bamba,
-  Zamba2, LFM2): what the newest tokens add to a state is recorded, so a rejected draft is forgotten, and nothing is
-  read twice. Their prefixes are kept on disk, too. Drafts are chains, not trees, and no layer is skipped. Steps of
-  Nemotron-H and Zamba2 are at least `time_step_min`, as transformers has it where it reads several tokens; for single
-  ones, it leaves that out. Nemotron 3 with experts that read latents (`moe_latent_size`) runs in transformers' forward.
+  Zamba2, Jamba, Mamba, Falcon-Mamba, RecurrentGemma, LFM2): what the newest tokens add to a state is recorded, so a
+  rejected draft is forgotten, and nothing is read twice. Their prefixes are kept on disk, too. Drafts are chains, not
+  trees, and no layer is skipped. Steps of Nemotron-H and Zamba2 are at least `time_step_min`, as transformers has it
+  where it reads several tokens; for single ones, it leaves that out. Nemotron 3 with experts that read latents
+  (`moe_latent_size`) runs in transformers' forward. Mamba and Falcon-Mamba keep nothing but a state, whatever the
+  length of a text.
 - **Others**: the state at the start of a round is kept, and behind a rejected draft the accepted tokens are read once
-  more. transformers continues some of them (Mamba, Falcon-Mamba, Jamba, Zamba, RecurrentGemma) with single tokens only:
-  their prompts are slow behind the first 1,024 tokens. Their prefixes are kept in memory, and not on disk.
+  more. transformers continues some of them (Zamba) with single tokens only: their prompts are slow behind the first
+  1,024 tokens. Their prefixes are kept in memory, and not on disk.
 
 {families}
 
 ## GGUF files
 
 Files of these architectures (`general.architecture`) are [computed in their own blocks](tuning.md#gguf-files) on the
-kernels. Other ones are dequantised where transformers reads them (Falcon, GPT-2, BLOOM, Mamba and a few more), and
-refused with a list where it does not: among them Apertus (another activation), Phi-MoE (a router of its own), MiMo-V2
-and Mistral 4, Jamba and PLaMo, and those that transformers has no model of (Grok, BailingMoE, Step 3.5, GroveMoE).
+kernels. Other ones are dequantised where transformers reads them (Falcon, GPT-2, BLOOM and a few more), and refused
+with a list where it does not: among them Apertus (another activation), Phi-MoE (a router of its own), MiMo-V2 and
+Mistral 4, Jamba with experts and PLaMo, and those that transformers has no model of (Grok, BailingMoE, Step 3.5,
+GroveMoE).
 
 {files}
 
@@ -332,8 +335,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 # Families of the table beside those that are described.
 FURTHER = (
-    *("bloom", "deepseek_v4", "dots3_note_text", "hy_v4", "jamba", "mamba2", "mpt"),
-    *("recurrent_gemma", "rwkv", "bailing_hybrid", "falcon_mamba", "mamba", "minimax"),
+    *("bloom", "deepseek_v4", "dots3_note_text", "hy_v4", "mamba2", "mpt"),
+    *("rwkv", "bailing_hybrid", "minimax"),
     *("zamba", "zaya"),
 )
 
@@ -385,7 +388,7 @@ def _formats() -> str:
 def _files() -> str:
     """Return the architectures of GGUF files that are read in their blocks, with the classes that compute them."""
     found: dict[str, set[str]] = {}
-    own = (families.ARCHITECTURES, families.WITH_WINDOWS, families.WITH_POSITIONS)
+    own = (families.ARCHITECTURES, families.WITH_WINDOWS, families.WITH_POSITIONS, families.NORMALISED)
     for table in (*own, experts_config.ARCHITECTURES, experts_config.WITH_SHARED):
         for name, architecture in table.items():
             found.setdefault(name, set()).add(f"`{architecture.class_name}`")

@@ -55,7 +55,7 @@ class Buffers:
         self.written = 0
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
-        self.complete = False  # every layer has buffers; each step of a model asks
+        self.complete = not layers  # every layer has buffers; each step of a model asks
         self.allocated = 0
         self._freeable, self._row_bytes = 0, 0  # the windowed layers' part of it, and of each row
 

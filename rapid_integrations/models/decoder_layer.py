@@ -253,6 +253,7 @@ class TakenLayer:
         own = self.qkv.step_bytes + self.out.step_bytes + (0 if self.latent is None else self.latent.step_bytes)
         if isinstance(self.recurrence, TakenRecurrence):
             own += sum(product.step_bytes for product in self.recurrence.products.values())
+            own += sum(each.step_bytes for each in self.recurrence.gates)
         own += 0 if self.recurred_out is None else self.recurred_out.step_bytes
         own += sum(each.step_bytes for each in self.input or ())
         if (laurel := self.described.laurel) is not None:

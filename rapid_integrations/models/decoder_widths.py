@@ -34,6 +34,8 @@ def columns_of(described: Decoder) -> Iterator[int]:
     for layer in described.layers:
         if (recurrence := layer.recurs) is not None:
             yield recurrence.out.in_features
+            if (unit := getattr(recurrence, "unit", None)) is not None:
+                yield unit.values.shape[-1]
             for up in (getattr(recurrence, "decay_up", None), getattr(recurrence, "gate_up", None)):
                 yield from () if up is None else (up.in_features,)
         if layer.attends is not None and (latent := layer.attends.latent) is not None:

@@ -229,11 +229,45 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """What of a Mamba's row is computed of its convolved values: a step for each of them, a key and a query.
+
+    Attributes:
+        low: (R + 2 D_k, C), of convolved values: what steps are computed from, the key and the query.
+        up: (C, R), behind the first of these, with the biases that `Recurrence.bias` names.
+        norms: of the three; None: there is none.
+    """
+
+    low: nn.Linear
+    up: nn.Linear
+    norms: tuple[Norm | None, Norm | None, Norm | None] = (None, None, None)
+
+    @property
+    def rank(self) -> int:
+        """R."""
+        return self.up.in_features
+
+
+@dataclass(frozen=True)
+class GatedUnit:
+    """The gates of an RG-LRU, each for a block of W channels, of convolved values.
+
+    Attributes:
+        values, values_bias: (blocks, W, W) and (blocks, W), behind whose sigmoid a value stands: x times a matrix.
+        decays: (blocks, W, W), the same for decays, with the biases that `Recurrence.bias` names.
+    """
+
+    values: Tensor
+    values_bias: Tensor
+    decays: Tensor
+
+
+@dataclass(frozen=True)
 class Recurrence:
     """What stands in the place of an attention, or beside one.
 
-    It is a gated delta net (arXiv 2412.06464), also with a decay for each number of a key (arXiv 2510.26692), or a
-    Mamba2 (arXiv 2405.21060).
+    It is a gated delta net (arXiv 2412.06464), also with a decay for each number of a key (arXiv 2510.26692), a
+    Mamba2 (arXiv 2405.21060), a Mamba (arXiv 2312.00752) or an RG-LRU (arXiv 2402.19427).
 
     Each head keeps a matrix S, (D_k, D_v), in place of keys and values. A token's key k, value v, decay a and rate b
     make S' = a S + k u^T of it, and its query q gets S'^T q. Queries, keys and values are convolved with the same
@@ -247,18 +281,28 @@ class Recurrence:
     heads together, or behind it, or there is no norm. Mamba calls a query C, a key B and a value x, and a rate is its
     dt.
 
+    A Mamba has one query and one key for all heads, and a rate and a multiple for each of its C = H_v D_v values. Each
+    number of S has a decay of its own, exp(-exp(decay) rate). Values alone are convolved, and `selection` computes all
+    else of them. Its heads are values that are computed together, no more.
+
+    An RG-LRU has a number for each of its C values in place of S, and gives it: a times what it was, and the root of
+    1 - a^2 times the gated value. A decay a is exp(-8 softplus(decay)) to the power of its gate, 0 to 1. Values are
+    convolved, without SiLU, and before a text's first one there is nothing: it is added whole.
+
     Attributes:
-        inputs: matrices of queries, keys, values, and of gates behind them: (2 H_k D_k + 2 H_v D_v, E).
+        inputs: matrices of queries, keys, values, and of gates behind them: (2 H_k D_k + 2 H_v D_v, E). Of a Mamba
+            they are those of values and gates.
         rates: of what rates and decays are computed from, never quantised: of a delta net (2 H_v, E), the rates first,
             of Mamba2 (H_v, E), as both are computed from the same; with `decay_up` rates (H_v, E), and then what that
-            and `gate_up` read.
+            and `gate_up` read. With `selection` there are none.
         out: the matrix behind it, (E, H_v D_v).
         key_heads, value_heads, key_dim, value_dim: H_k, H_v, D_k and D_v. A query and key serve H_v / H_k heads.
-        convolution: (2 H_k D_k + H_v D_v, 1, W), factors of a row and those before it, its own last.
+        convolution: (2 H_k D_k + H_v D_v, 1, W), factors of a row and those before it, its own last; (C, 1, W).
         decay, bias: H_v numbers, of decays exp(-exp(decay) softplus(x + bias)). The softplus is Mamba2's rate. With
-            `decay_up` there are H_v D_k biases.
+            `decay_up` there are H_v D_k biases. Of a Mamba they are (C, D_k) and (C,), of an RG-LRU (C,) and
+            (blocks, W).
         norm: of what heads give; of Mamba2 its weights are (H_v D_v,), and None: there is none.
-        skip: (H_v,), multiples of Mamba2's values; None: it is a gated delta net.
+        skip: (H_v,), multiples of Mamba2's values, (C,) of a Mamba's; None: it is a gated delta net.
         convolution_bias: (2 H_k D_k + H_v D_v,), or None.
         order: which of the convolution's rows are those of queries, keys and values; None: all, as they are.
         together: numbers that Mamba2's norm takes together.
@@ -271,6 +315,9 @@ class Recurrence:
         sigmoid_gates: a gate's sigmoid is a factor, and not its SiLU.
         decay_up, gate_up: matrices (H_v D_k, ...) and (H_v D_v, ...) behind those of `rates`, of decays and of gates,
             which `inputs` has not then; None: there are none.
+        selection: of a Mamba; None: it is another one.
+        unit: of an RG-LRU; None: it is another one.
+        gelu_gates: a gate's GELU (tanh) is a factor, and not its SiLU.
     """
 
     inputs: Inputs
@@ -297,15 +344,24 @@ class Recurrence:
     sigmoid_gates: bool = False
     decay_up: nn.Linear | None = None
     gate_up: nn.Linear | None = None
+    selection: Selection | None = None
+    unit: GatedUnit | None = None
+    gelu_gates: bool = False
 
     @property
     def channels(self) -> int:
         """Numbers of a row that are convolved."""
+        if self.selection is not None or self.unit is not None:
+            return self.value_heads * self.value_dim
         return 2 * self.key_heads * self.key_dim + self.value_heads * self.value_dim
 
     @property
     def recorded_rates(self) -> int:
         """Numbers that are kept of a row behind those."""
+        if self.selection is not None:  # steps, the key and the query
+            return self.channels + 2 * self.key_dim
+        if self.unit is not None:  # decays, and what is added
+            return 2 * self.channels
         if self.decay_up is None:
             return sum(each.out_features for each in self.rates)
         return self.value_heads + self.decay_up.out_features

@@ -36,12 +36,10 @@ from rapid_integrations.models.host_cache import (
 from rapid_integrations.models.host_forward import HostForward
 from rapid_integrations.models.not_a_number import nan_taught
 from rapid_integrations.models.part_of_model import Parts
-from rapid_integrations.models.positions import positions_of
+from rapid_integrations.models.positions import UNBOUNDED, positions_of
 from rapid_integrations.models.sparse_attention import sparse_prefill_taught
 from rapid_integrations.models.unsupported import device_of_inputs, refuse_unsupported
 from rapid_integrations.progress import OnProgress, ignore_progress
-
-UNBOUNDED = 2**20  # tokens: the window of a model none of whose layers sees the whole text, if nobody says another
 
 
 class HuggingFaceLM(SharedResource):

@@ -10,6 +10,8 @@ from torch import nn
 from rapid_integrations.models.config_bounds import context_window
 from rapid_integrations.models.other_parts import reads_no_text
 
+UNBOUNDED = 2**20
+"""Tokens: the window of a model none of whose layers sees the whole text, if nobody says another."""
 _TABLE = re.compile(r"(wpe|pos|position|positions)_?(emb|embed|embedding|embeddings|encoder)?", re.IGNORECASE)
 
 

@@ -36,7 +36,7 @@ from rapid_integrations.models.file_names import sources_of, weights_from
 from rapid_integrations.models.fingerprint import digest_weights
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.kept_model import KeptModel, keep, kept_model
-from rapid_integrations.models.positions import positions_of
+from rapid_integrations.models.positions import UNBOUNDED, positions_of
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.skeleton import Skeleton, mapped_weights, shape_of
 from rapid_integrations.models.template_names import names_of
@@ -176,7 +176,7 @@ def keep_description(
         if (
             shape_of(config) is not None
             or any(config.get(key) for key in ("auto_map", "quantization_config"))
-            or positions_of(model) is None
+            or (window := _window(model, tokenizer)) is None
             or not same_tokenizer(tokenizer, quick)
             or ends_of(folder, model, quick) != end_token_ids(model, tokenizer, _renderer(tokenizer))
         ):
@@ -185,13 +185,22 @@ def keep_description(
         sources = sources_of(model, tensors)
         kept.mkdir(parents=True, exist_ok=True, mode=0o700)
         numbers = {name: getattr(model.config, name) for name in _NUMBERS}
-        own = {"numbers": numbers | {"max_position_embeddings": positions_of(model)}, "sources": sources}
+        own = {"numbers": numbers | {"max_position_embeddings": window}, "sources": sources}
         (kept / _FILES).write_text(json.dumps(own))
         if not keep(kept, model, weights_from(sources, tensors), config | own["numbers"]):
             return None
         return _key(folder, tensors, model.dtype, quantization)
     except Exception:  # whatever is wrong, the model has been loaded, and the next start loads it in the same way
         return None
+
+
+def _window(model: Any, tokenizer: Any) -> int | None:
+    """Return the context window that a model has; None: something outside the folder may say it."""
+    told, described = positions_of(model), describe(model)
+    if told is not None or not described.recurrences or any(each.window is None for each in described.attentions):
+        return told
+    longest = getattr(tokenizer, "model_max_length", None)
+    return longest if type(longest) is int and 0 < longest < _NOBODY_SAID else UNBOUNDED
 
 
 def _kept(kept: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> KeptModel | None:

@@ -1,8 +1,9 @@
-"""Gated delta nets and Mamba2, which keep a matrix for each head in place of keys and values, by PyTorch's operators.
+"""Gated delta nets, Mamba2, Mamba and RG-LRUs, which keep a state in place of keys and values, by PyTorch's operators.
 
 A chunk of tokens is computed with a few products, as if they attended to each other (Dao and Gu 2024, arXiv 2405.21060;
 Yang et al. 2024, arXiv 2406.06484 and 2412.06464). What each token adds to the state of a delta net depends on what
-those before it have added, which is a triangular system.
+those before it have added, which is a triangular system. A Mamba, of which each number of the state has a decay of its
+own, and an RG-LRU are computed token by token.
 """
 
 from __future__ import annotations
@@ -14,20 +15,29 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, silu, softplus
+from torch.nn.functional import conv1d, gelu, pad, silu, softplus
 
 from rapid_integrations.cache import StatePass, StateShape
 from rapid_integrations.cache.arena import Arena
-from rapid_integrations.kernels.cpu import NativeRecurrence, prefill
-from rapid_integrations.models.description import Recurrence, RowsOf, ShortConvolution, Transposed
-from rapid_integrations.models.linear import Linear, native_matrix
+from rapid_integrations.kernels.cpu import COLUMNS, NativeMatrix, NativeRecurrence, prefill
+from rapid_integrations.kernels.layers import Norm
+from rapid_integrations.models.description import (
+    GatedUnit,
+    Recurrence,
+    RowsOf,
+    Selection,
+    ShortConvolution,
+    Transposed,
+)
+from rapid_integrations.models.linear import Linear, PlainLinear, native_matrix
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.short_convolution import shape_of_convolutions
 from rapid_integrations.models.taken_weights import Linears, Matrices, fuse
 
 _CHUNK = 64  # tokens that are computed together
 _MOST_ROWS = 128  # of a prompt that are computed at a time; a multiple of the chunk
-_SHORT_CHUNK = 16  # the same where each number of a key has a decay
+_SHORT_CHUNK = 16  # the same where each number of a key has a decay, and of a Mamba tokens of which factors are held
+_STEEPNESS = 8.0  # of the decays of an RG-LRU
 _LEAST_DECAY = 1e-30  # smaller ones leave nothing either
 _LEAST_SQUARE = 1e-6  # is added to the squared length of queries and keys
 
@@ -38,16 +48,18 @@ class TakenRecurrence:
 
     Attributes:
         described: the recurrence.
-        rates: the product that rates and decays are computed from.
+        rates: the product that rates and decays are computed from; None: a Mamba's are computed of convolved values.
         taps: (W, C) float32, factors of the convolution.
-        decay: (H_v,) float32, factors of softplus(x + bias), below 0.
-        bias: (H_v,) float32.
+        decay: (H_v,) float32, factors of softplus(x + bias), below 0; of a Mamba (H_v, D_k, D_v).
+        bias: (H_v,) float32, or as the description has it.
         skip, tap_bias: float32 as the description has them, or None.
         decay_up, gate_up: the products behind `rates`, or None.
+        low, up: the products of a Mamba's `selection`, or None.
+        gates: of an RG-LRU for each block of W channels the product of values' gates and then of decays', (2 W, W).
     """
 
     described: Recurrence
-    rates: Linear
+    rates: Linear | None
     taps: Tensor
     decay: Tensor
     bias: Tensor
@@ -55,10 +67,17 @@ class TakenRecurrence:
     tap_bias: Tensor | None
     decay_up: Linear | None = None
     gate_up: Linear | None = None
+    low: Linear | None = None
+    up: Linear | None = None
+    gates: tuple[PlainLinear, ...] = ()
 
     @classmethod
     def of(cls, recurrence: Recurrence, arena: Arena | None) -> TakenRecurrence:
         """Take the weights from their modules."""
+        if recurrence.selection is not None:
+            return cls._of_mamba(recurrence, recurrence.selection, arena)
+        if recurrence.unit is not None:
+            return cls._of_unit(recurrence, recurrence.unit)
         rates, inputs = ({_module(each) for each in part} for part in (recurrence.rates, recurrence.inputs))
         shared = rates & inputs
         taps, tap_bias = recurrence.convolution.detach()[:, 0].float(), _wide(recurrence.convolution_bias)
@@ -81,15 +100,49 @@ class TakenRecurrence:
             gate_up=None if recurrence.gate_up is None else fuse([recurrence.gate_up], None, arena),
         )
 
+    @classmethod
+    def _of_mamba(cls, recurrence: Recurrence, selection: Selection, arena: Arena | None) -> TakenRecurrence:
+        decay = -recurrence.decay.detach().float().exp()  # (C, D_k)
+        by_head = decay.view(recurrence.value_heads, recurrence.value_dim, recurrence.key_dim)
+        return cls(
+            recurrence,
+            rates=None,
+            taps=recurrence.convolution.detach()[:, 0].float().t().contiguous(),
+            tap_bias=_wide(recurrence.convolution_bias),
+            decay=by_head.transpose(1, 2).contiguous(),
+            bias=recurrence.bias.detach().float().contiguous(),
+            skip=_wide(recurrence.skip),
+            low=fuse([selection.low], None, arena),
+            up=fuse([selection.up], None, arena, biases_apart=True),  # which are float32 here
+        )
+
+    @classmethod
+    def _of_unit(cls, recurrence: Recurrence, unit: GatedUnit) -> TakenRecurrence:
+        weights = torch.cat([each.detach().transpose(1, 2) for each in (unit.values, unit.decays)], dim=1).contiguous()
+        biases = torch.cat([unit.values_bias.detach(), recurrence.bias.detach()], dim=1)
+        return cls(
+            recurrence,
+            rates=None,
+            taps=recurrence.convolution.detach()[:, 0].float().t().contiguous(),
+            tap_bias=_wide(recurrence.convolution_bias),
+            decay=-_STEEPNESS * softplus(recurrence.decay.detach().float()),
+            bias=recurrence.bias.detach().float().contiguous(),
+            skip=None,
+            gates=tuple(map(PlainLinear, weights, biases)),
+        )
+
     @property
     def products(self) -> dict[str, Linear]:
         """All products by name."""
         held = {"rates": self.rates, "recurred_decays": self.decay_up, "recurred_gates": self.gate_up}
+        held |= {"selected": self.low, "steps": self.up}
         return {name: product for name, product in held.items() if product is not None}
 
     def matrices(self, described: Recurrence) -> Matrices:
         """Return the products with the modules of `described` whose weights they hold."""
-        held: list[tuple[Any, Any]] = [(self.rates, Linears(described.rates))]
+        held: list[tuple[Any, Any]] = [] if self.rates is None else [(self.rates, Linears(described.rates))]
+        if (selection := described.selection) is not None:
+            return [*held, (self.low, Linears([selection.low])), (self.up, Linears([selection.up]))]
         for product, linear in ((self.decay_up, described.decay_up), (self.gate_up, described.gate_up)):
             if product is not None and linear is not None:
                 held.append((product, Linears([linear])))
@@ -99,8 +152,21 @@ class TakenRecurrence:
     def native(self) -> NativeRecurrence:
         """Return the recurrence for the kernels; its product was made for them."""
         own = self.described
+        low = up = None
+        norms: tuple[Norm | None, Norm | None, Norm | None] = (None, None, None)
+        if own.selection is not None and self.low is not None and self.up is not None:
+            low, norms = native_matrix(self.low), own.selection.norms
+            # The kernels take multiples of some columns, which a small model's steps have not.
+            up = NativeMatrix(pad(self.up.dense(), (0, -own.selection.rank % COLUMNS)).contiguous())
         return NativeRecurrence(
-            rates=native_matrix(self.rates),
+            gates=[native_matrix(each) for each in self.gates],
+            gelu_gates=own.gelu_gates,
+            selected=low,
+            step_up=up,
+            step_norm=norms[0],
+            key_norm=norms[1],
+            query_norm=norms[2],
+            rates=None if self.rates is None else native_matrix(self.rates),
             taps=self.taps,
             decay=self.decay,
             bias=self.bias,
@@ -131,12 +197,12 @@ class TakenRecurrence:
         Args:
             index: number of the recurrence among the model's.
             inputs: (T, C + H_v * D_v), the product's rows, gates behind; with `gate_up` (T, C).
-            rates: (T, 2 H_v), (T, H_v), or with `decay_up` what that product and the other one read behind (T, H_v).
+            rates: (T, 2 H_v), (T, H_v), or with `decay_up` what that product and the other one read behind (T, H_v);
+                None: it is a Mamba or an RG-LRU.
             done: the pass over this text's state.
             kernels: whether this package's kernels compute it.
         """
         own, recorded = self.described, done.recorded[index]
-        assert rates is not None
         given: list[Tensor] = []
         begin, whole = 0, len(recorded) + len(inputs)
         state, before = done.before.matrices[index], done.before.inputs[index]
@@ -146,7 +212,9 @@ class TakenRecurrence:
                 # Few rows at a time: as float32 they take several times the memory of the product's.
                 stop = min(end, begin + _MOST_ROWS)
                 old, new = recorded[begin:stop], slice(max(begin - len(recorded), 0), max(stop - len(recorded), 0))
-                rows, gates = self._rows(inputs[new], rates[new])
+                last = torch.cat([before, old[:, : own.channels]])[len(old) :]
+                first = done.of.position + len(recorded) + new.start == 0
+                rows, gates = self._rows(inputs[new], None if rates is None else rates[new], last, first)
                 if done.rows is not None:
                     done.rows[index, len(recorded) + new.start : len(recorded) + new.stop] = rows
                 rows = torch.cat([old, rows]) if len(old) else rows
@@ -165,10 +233,18 @@ class TakenRecurrence:
                 after.inputs[index] = before
         return torch.cat(given)
 
-    def _rows(self, inputs: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what is recorded of rows, (T, C + rates) float32, and their gates, (T, H_v * D_v)."""
+    def _rows(self, inputs: Tensor, rates: Tensor | None, before: Tensor, first: bool) -> tuple[Tensor, Tensor]:
+        """Return what is recorded of rows, (T, C + rates) float32, and their gates, (T, H_v * D_v).
+
+        `before` has what was convolved last before them, (W - 1, C), and `first` says whether a text begins with them.
+        """
         own = self.described
         convolved, gates = inputs[:, : own.channels], inputs[:, own.channels :]
+        if rates is None:
+            raw = convolved.float()
+            if self.gates:
+                return torch.cat([raw, self._gated_values(raw, before, inputs.dtype, first)], dim=1), gates
+            return torch.cat([raw, self._selected(raw, before, inputs.dtype)], dim=1), gates
         parts = [convolved.float(), rates.float()]
         if self.decay_up is not None and self.gate_up is not None:
             low = [own.value_heads, *(each.in_features for each in (own.decay_up, own.gate_up) if each is not None)]
@@ -176,6 +252,41 @@ class TakenRecurrence:
             parts[1:] = [rates.float(), self._decays(self.decay_up(of_decays))]
             gates = self.gate_up(of_gates)
         return torch.cat(parts, dim=1), gates
+
+    def _selected(self, raw: Tensor, before: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return steps, keys and queries of a Mamba's rows, (T, C + 2 D_k) float32, of raw ones (T, C); see `_rows`."""
+        own, selection = self.described, self.described.selection
+        assert selection is not None and self.low is not None and self.up is not None
+        if not len(raw):
+            return raw.new_empty(0, own.recorded_rates)
+        low = self.low(self._convolved(raw, before).to(dtype))
+        parts = torch.split(low, [selection.rank, own.key_dim, own.key_dim], dim=1)
+        steps, key, query = (normalised(norm, part) for norm, part in zip(selection.norms, parts, strict=True))
+        return torch.cat([softplus(self.up(steps.contiguous()).float() + self.bias), key.float(), query.float()], dim=1)
+
+    def _gated_values(self, raw: Tensor, before: Tensor, dtype: torch.dtype, first: bool) -> Tensor:
+        """Return decays of an RG-LRU's rows and what is added to the state, (T, 2 C) float32; see `_selected`."""
+        if not len(raw):
+            return raw.new_empty(0, self.described.recorded_rates)
+        values = self._convolved(raw, before)
+        blocks = values.to(dtype).chunk(len(self.gates), dim=1)
+        # Block by block: a row of PyTorch's products of many matrices at once has other bits in other company.
+        found = [gate(block.contiguous()) for gate, block in zip(self.gates, blocks, strict=True)]
+        gates = torch.sigmoid(torch.stack(found, dim=1).float())  # (T, blocks, 2 W)
+        of_values, of_decays = (each.flatten(1) for each in gates.chunk(2, dim=2))
+        log = self.decay * of_decays
+        kept, share = log.exp(), (-torch.expm1(2 * log)).sqrt()
+        if first:
+            kept[0], share[0] = 0, 1
+        return torch.cat([kept, values * of_values * share], dim=1)
+
+    def _convolved(self, raw: Tensor, before: Tensor) -> Tensor:
+        """Return convolved rows, (T, C), of raw ones (T, C) and those before them (W - 1, C), of a Mamba their SiLU."""
+        joined = torch.cat([before, raw])
+        sums = torch.zeros_like(raw) if self.tap_bias is None else self.tap_bias.expand_as(raw)
+        for tap, factors in enumerate(self.taps):  # in one order for every row: it has the same bits in any company
+            sums = sums + factors * joined[tap : tap + len(raw)]
+        return silu(sums) if not self.gates else sums
 
     def _gated(self, heads: Tensor, gates: Tensor, kernels: bool) -> Tensor:
         """Return what heads give, (T, H_v, D_v), with their gates and the norm, (T, H_v * D_v)."""
@@ -193,13 +304,26 @@ class TakenRecurrence:
         """Return what heads give, (T, H_v, D_v) float32, and the state behind it, which is written to `into`.
 
         Args:
-            rows: (T, C + 2 H_v) float32; of Mamba2 (T, C + H_v), and with `decay_up` (T, C + H_v + H_v * D_k).
+            rows: (T, C + 2 H_v) float32; of Mamba2 (T, C + H_v), with `decay_up` (T, C + H_v + H_v * D_k), and of a
+                Mamba (T, 2 C + 2 D_k), of an RG-LRU (T, 3 C).
             before: (W - 1, C), what was convolved before them.
             state: (H_v, D_k, D_v).
             into: where the new state goes; None: it is not wanted.
         """
         own = self.described
         raw, rates = rows[:, : own.channels], rows[:, own.channels :]
+        if own.selection is not None and self.skip is not None:
+            values = self._convolved(raw, before)
+            given, state = changed_selectively(values, rates, self.decay, state)
+            if into is not None:
+                into.copy_(state)
+            return (given + self.skip * values).view(len(rows), own.value_heads, own.value_dim), state
+        if self.gates:
+            kept, added = rates.chunk(2, dim=1)
+            given, state = changed_by_gates(kept, added, state)
+            if into is not None:
+                into.copy_(state)
+            return given.view(len(rows), own.value_heads, own.value_dim), state
         joined = torch.cat([before, raw]).t()[None]
         convolved = conv1d(joined, self.taps.t()[:, None], self.tap_bias, groups=own.channels)[0].t()
         width = own.key_heads * own.key_dim
@@ -232,7 +356,11 @@ class TakenRecurrence:
 
 def gated(own: Recurrence, heads: Tensor, gates: Tensor) -> Tensor:
     """Return what heads give, (T, H, D) float32, with their gates (T, H, D) and the norm."""
-    factors = (torch.sigmoid if own.sigmoid_gates else silu)(gates.float() * own.factors[3])
+    wide = gates.float() * own.factors[3]
+    if own.gelu_gates:
+        factors = gelu(wide, approximate="tanh")
+    else:
+        factors = torch.sigmoid(wide) if own.sigmoid_gates else silu(wide)
     if own.norm is None:
         return heads * factors
     if own.skip is None:
@@ -302,6 +430,40 @@ def changed_by_number(
         end = log[:, -1:]
         state = end.exp().transpose(1, 2) * state + (k * (end - log).exp()).transpose(1, 2) @ added
     return torch.cat(given, dim=1), state
+
+
+def changed_selectively(values: Tensor, selected: Tensor, decay: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what T tokens read of a Mamba's state, (T, C), that each of them changes first, and the state behind them.
+
+    Args:
+        values: (T, C) float32.
+        selected: (T, C + 2 D_k), steps, keys and queries.
+        decay: (H, D_k, D_v), factors of steps, below 0.
+        state: (H, D_k, D_v).
+    """
+    heads, keys, width = state.shape
+    given = []
+    for part, chosen in zip(torch.split(values, _SHORT_CHUNK), torch.split(selected, _SHORT_CHUNK), strict=True):
+        steps, key, query = torch.split(chosen, [values.shape[1], keys, keys], dim=1)
+        kept = (steps.view(-1, heads, 1, width) * decay).exp_()  # (C, H, D_k, D_v)
+        added = key[:, None, :, None] * (steps * part).view(-1, heads, 1, width)
+        for at in range(len(part)):
+            state = torch.addcmul(added[at], kept[at], state, out=added[at])
+        given.append(torch.einsum("td,thdv->thv", query, added).flatten(1))
+    return torch.cat(given), state.clone()
+
+
+def changed_by_gates(kept: Tensor, added: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Return an RG-LRU's state behind each of T tokens, (T, C), and behind the last one, (H, 1, D_v).
+
+    Args:
+        kept, added: (T, C) float32, factors of the state, and what is added to it.
+        state: (H, 1, D_v), of all C numbers.
+    """
+    given, now = torch.empty_like(added), state.reshape(-1)
+    for factor, more, into in zip(kept, added, given, strict=True):
+        now = torch.addcmul(more, factor, now, out=into)
+    return given, now.clone().view(state.shape)
 
 
 def _wide(weight: Tensor | None) -> Tensor | None:

@@ -20,7 +20,9 @@ from rapid_integrations.models.families import describe
 from rapid_integrations.models.rows_when_read import TableWhenRead
 
 _OF_ROWS = frozenset({"layer_scalar"})  # buffers in the dtype of the rows that they multiply: Gemma 4's
-TABLES = frozenset({"model.embed_tokens.weight", "model.embeddings.weight", "gpt_neox.embed_in.weight"})
+TABLES = frozenset(
+    {"model.embed_tokens.weight", "model.embeddings.weight", "gpt_neox.embed_in.weight", "backbone.embeddings.weight"}
+)
 """Names of the table of tokens."""
 
 
@@ -67,6 +69,8 @@ def model_on_no_device(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     for module in model.modules():
         if hasattr(module, "scalar_embed_scale"):  # of Gemma's tables
             module.embed_scale = torch.tensor(module.scalar_embed_scale)
+        if type(module).__name__ == "FalconMambaWeightlessRMSNorm":  # which holds ones that nothing reads
+            module._buffers["weight"] = torch.ones(module.weight.shape)
         for name, factor in _FACTORS.items():
             if name in module._buffers:
                 module._buffers[name] = factor(own)

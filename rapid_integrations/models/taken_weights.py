@@ -114,15 +114,17 @@ def fuse(
     arena: Arena | None,
     *,
     keep: bool = False,
+    biases_apart: bool = False,
 ) -> Linear:
     """Return one product for several of the same input, and take the weights from the modules.
 
-    `keep`: modules of which only some rows are taken keep theirs, as another product takes the others.
+    `keep`: modules of which only some rows are taken keep theirs, as another product takes the others. `biases_apart`:
+    somebody else adds their biases.
     """
     if any(getattr(linear, "stored", None) is not None for linear in linears):
         return _joined(linears, arena)
     weights = [linear.weight.data.contiguous() for linear in linears]
-    biases = [linear.bias for linear in linears]
+    biases = [None if biases_apart else linear.bias for linear in linears]
     bias = None
     if any(each is not None for each in biases):
         bias = torch.cat(

@@ -33,14 +33,17 @@ USUAL = (
     "gpt_oss",
     "granite",
     "granitemoehybrid",
+    "jamba",
     "kimi_linear",
     "lfm2",
+    "mamba",
     "nemotron_h",
     "olmo3",
     "olmo_hybrid",
     "phi3",
     "qwen3_5_text",
     "qwen3_next",
+    "recurrent_gemma",
     "zamba2",
 )
 OTHERS = (
@@ -49,7 +52,9 @@ OTHERS = (
     *("mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3"),
     *("stablelm", "starcoder2", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "minimax_m2", "phi"),
     *("gemma4_text", "lfm2_moe", "llama4_text", "nanochat", "opt", "phimoe", "qwen3_5_moe_text", "vaultgemma"),
-    *("afmoe", "dots1", "hunyuan_v1_moe", "jais2", "ministral3", "nemotron"),
+    *("afmoe", "dots1", "falcon_mamba", "hunyuan_v1_moe", "jais2", "ministral3", "nemotron"),
+    *("cwm", "flex_olmo", "flint", "gemma4_unified_text", "granite_swa", "granitemoe_swa", "hy_v3", "hyperclovax"),
+    *("mellum", "solar_open"),
 )
 INDEXED = ("deepseek_v32", "glm_moe_dsa")  # transformers' own forward does not run on this package's cache
 YARN = {
@@ -174,6 +179,7 @@ def test_gemma_4_of_every_kind_is_what_transformers_generates(settings):
         *((each, {}) for each in INDEXED),
         *(("falcon_h1", {"mamba_n_heads": 16, "mamba_d_ssm": 128}), ("kimi_linear", {}), ("olmo_hybrid", {})),
         *(("gpt2", {}), ("opt", {"word_embed_proj_dim": 64}), ("phimoe", {}), ("zamba2", {"attention_head_dim": 32})),
+        *(("jamba", {}), ("mamba", {}), ("falcon_mamba", {}), ("recurrent_gemma", {})),
     ],
 )
 @pytest.mark.parametrize("quantization", ["int8", "int4"])

@@ -44,10 +44,9 @@ OTHERS = (
 )
 WITHOUT_STATE = ("gemma3n_text", "gemma4_text")  # layers that share another one's keys and values
 DESCRIBED = (
-    *("falcon_h1", "granitemoehybrid", "kimi_linear", "lfm2", "nemotron_h", "olmo_hybrid", "qwen3_5_text"),
-    "qwen3_next",
-    "zamba2",
-    *(pytest.param(each, marks=pytest.mark.slow) for each in ("bamba", "lfm2_moe", "qwen3_5_moe_text")),
+    *("falcon_h1", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "mamba", "nemotron_h", "olmo_hybrid"),
+    *("qwen3_5_text", "qwen3_next", "recurrent_gemma", "zamba2"),
+    *(pytest.param(each, marks=pytest.mark.slow) for each in ("bamba", "falcon_mamba", "lfm2_moe", "qwen3_5_moe_text")),
 )
 ALL = [*USUAL, *(pytest.param(family, marks=pytest.mark.slow) for family in OTHERS)]
 
@@ -127,7 +126,13 @@ def test_greedy_output_of_described_families_is_what_transformers_generates(fami
     assert drafted(lm, lm.new_cache(2 * TEXT), text, answer) == answer
 
 
-@pytest.mark.parametrize("family", ["falcon_h1", "kimi_linear", "nemotron_h", "qwen3_5_text", "qwen3_next", "zamba2"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        *("falcon_h1", "jamba", "kimi_linear", "mamba", "nemotron_h", "qwen3_5_text", "qwen3_next", "recurrent_gemma"),
+        "zamba2",
+    ],
+)
 def test_a_described_text_that_parts_from_another_one_goes_on_from_a_state(family):
     assert reused_by_three(tiny(family), wrap(tiny(family), byte_tokenizer(), take_over=True)) == [
         0,
@@ -223,7 +228,8 @@ def test_states_matter(family, of):
     ("family", "take_over"),
     [
         *(("qwen3_next", False), ("falcon_h1", True), ("nemotron_h", True), ("qwen3_5_text", True)),
-        *(("kimi_linear", True), ("olmo_hybrid", True), ("zamba2", True)),
+        *(("jamba", True), ("kimi_linear", True), ("mamba", True), ("olmo_hybrid", True), ("zamba2", True)),
+        ("recurrent_gemma", True),
         *(pytest.param(each, False, marks=pytest.mark.slow) for each in ("falcon_h1", "mamba", "minimax")),
     ],
 )
@@ -240,7 +246,13 @@ def test_an_engine_answers_as_transformers_does(family, take_over):
                 assert_same_answer(ask(running, prompt, proposer, length), tokens, gaps)
 
 
-@pytest.mark.parametrize("family", ["falcon_h1", "kimi_linear", "nemotron_h", "olmo_hybrid", "qwen3_5_text", "zamba2"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        *("falcon_h1", "jamba", "kimi_linear", "mamba", "nemotron_h", "olmo_hybrid", "qwen3_5_text"),
+        *("recurrent_gemma", "zamba2"),
+    ],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 def test_a_document_that_was_read_is_known_after_a_restart(tmp_path, dtype, family):
     def running():

@@ -107,8 +107,8 @@ def lfm2(folder):
 def test_a_file_computes_what_its_model_does(tmp_path, write):
     path, model = write(tmp_path)
     expected = model(IDS[None]).logits[0]
-    # The second start is from the dequantised copy, and of a described family it needs no transformers.
-    for kind in (HuggingFaceLM, HuggingFaceLM if write is mamba else DecoderLM):
+    # The second start is from the dequantised copy, and needs no transformers.
+    for kind in (HuggingFaceLM, DecoderLM):
         loaded = loader.load(path, dtype="float32")
         assert type(loaded.lm) is kind
         cache = loaded.lm.new_cache(64)

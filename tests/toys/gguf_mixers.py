@@ -1,4 +1,4 @@
-"""Tiny models with short convolutions or Mamba2 as GGUF files, in the form that llama.cpp's converter gives them."""
+"""Tiny models with short convolutions, Mamba2 or Mamba as GGUF files, as llama.cpp's converter writes them."""
 
 import gguf
 import torch
@@ -59,7 +59,15 @@ _NEMOTRON = {
     **{"layers_block_type": ["linear_attention", "mlp", "linear_attention", "full_attention", "mlp"]},
     **{"tie_word_embeddings": False, "time_step_min": 1e-30},
 }
+_MAMBA_1 = {"state_size": 16, "expand": 2}
+_JAMBA = {
+    **{"attn_layer_period": 3, "attn_layer_offset": 1, "num_experts": 1, "num_experts_per_tok": 1},
+    **{"mamba_d_state": 16, "tie_word_embeddings": False},
+}
 FAMILIES = {
+    "mamba": ("mamba", gguf.MODEL_ARCH.MAMBA, _MAMBA_1),
+    "falcon_mamba": ("falcon_mamba", gguf.MODEL_ARCH.MAMBA, _MAMBA_1 | {"tie_word_embeddings": False}),
+    "jamba": ("jamba", gguf.MODEL_ARCH.JAMBA, _JAMBA),
     "bamba": ("bamba", gguf.MODEL_ARCH.GRANITE_HYBRID, _BAMBA),
     "falcon_h1": ("falcon_h1", gguf.MODEL_ARCH.FALCON_H1, _FALCON),
     "nemotron_h": ("nemotron_h", gguf.MODEL_ARCH.NEMOTRON_H, _NEMOTRON),
@@ -83,7 +91,7 @@ FAMILIES = {
     ),
 }
 """By the names that tests have for them: the family in transformers, the architecture in GGUF, and sizes."""
-_PLAIN = (".gate.weight", ".router.weight")  # routers
+_PLAIN = (".gate.weight", ".router.weight", ".x_proj.weight", ".dt_proj.weight")  # which are never in blocks
 
 
 def made(name, seed=1, scale=0.3, **changes):
@@ -108,7 +116,9 @@ def made(name, seed=1, scale=0.3, **changes):
 def mixed(name):
     """As llama.cpp's Q4_K_M, and other formats beside it; what it keeps in float32 is left."""
     part = name.split(".", 2)[-1].rpartition(".")[0] or name.rpartition(".")[0]
-    if part in ("ffn_gate_inp", "ssm_conv1d", "shortconv.conv", "ssm_norm") or name.endswith(("ssm_a", "ssm_d")):
+    if part in ("ffn_gate_inp", "ssm_x", "ssm_dt", "ssm_conv1d", "shortconv.conv", "ssm_norm") or name.endswith(
+        ("ssm_a", "ssm_d")
+    ):
         return None
     if part in ("attn_v", "attn_output", "token_embd", "output"):
         return Kind.Q6_K
@@ -181,6 +191,8 @@ def _in_files(config, names, name, places):
         yield names.get_name(name), places  # without ".weight"
     elif name == "lm_head.weight":
         yield "output.weight", places
+    elif end in ("A_log", "D") and config.model_type in ("mamba", "falcon_mamba", "jamba"):
+        yield f"blk.{layer.rpartition('.')[2]}.ssm_{'a' if end == 'A_log' else 'd'}", places
     elif end in ("A_log", "D"):
         yield f"blk.{layer.rpartition('.')[2]}.ssm_{'a' if end == 'A_log' else 'd'}", places[:, None]
     elif end == "dt_bias":
@@ -218,6 +230,9 @@ def _in_files(config, names, name, places):
 
 
 def _describe(writer, config):
+    if config.model_type in ("mamba", "falcon_mamba", "jamba"):
+        _describe_mamba(writer, config)
+        return
     if config.model_type in ("bamba", "falcon_h1", "nemotron_h"):
         describe_sizes(writer, config)
         _describe_mixers(writer, config)
@@ -253,6 +268,32 @@ def _describe(writer, config):
     writer.add_ssm_group_count(config.mamba_n_groups)
     writer.add_ssm_time_step_rank(config.mamba_n_heads)
     writer.add_ssm_inner_size(config.mamba_n_heads * config.mamba_d_head)
+
+
+def _describe_mamba(writer, config):
+    if config.model_type == "jamba":
+        describe_sizes(writer, config)
+        writer.kv_data[0].pop(f"{writer.arch}.attention.head_count_kv")
+        period, offset = config.attn_layer_period, config.attn_layer_offset
+        kinds = [index % period == offset for index in range(config.num_hidden_layers)]
+        writer.add_head_count_kv([config.num_key_value_heads if each else 0 for each in kinds])
+        writer.add_expert_count(config.num_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        own = config.mamba_d_conv, config.mamba_d_state, config.mamba_expand, config.mamba_dt_rank, config.rms_norm_eps
+    else:
+        writer.add_block_count(config.num_hidden_layers)
+        writer.add_context_length(2**20)
+        writer.add_embedding_length(config.hidden_size)
+        writer.add_feed_forward_length(0)
+        writer.add_head_count(0)
+        writer.add_ssm_dt_b_c_rms(config.model_type == "falcon_mamba")
+        own = config.conv_kernel, config.state_size, config.expand, config.time_step_rank, config.layer_norm_epsilon
+    taps, state, expand, rank, epsilon = own
+    writer.add_ssm_conv_kernel(taps)
+    writer.add_ssm_inner_size(expand * config.hidden_size)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_time_step_rank(rank)
+    writer.add_layer_norm_rms_eps(epsilon)
 
 
 def _describe_mixers(writer, config):

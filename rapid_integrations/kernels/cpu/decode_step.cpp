@@ -333,6 +333,86 @@ int rapid_decode_step(const Model* model, const Step* step) {
       }
     };
 
+    // What of a Mamba's rows is computed of their convolved values, into their records: steps, keys and queries.
+    auto select = [&](const Layer& layer, size_t wide, size_t inputs) NOT_INLINED {
+      const Recurrence& r = *layer.recurrence;
+      const int C = r.channels, V = r.value_dim, K = r.key_dim, low = r.selected.rows - 2 * K, columns = r.step_up.columns;
+      const size_t width = record_width(r), stride = padded(C);
+      float *const chosen = qkv + layer.qkv.rows, *const steps = chosen + r.selected.rows;  // (T, wide)
+      const auto record_of = [&](const Rows& asked) { return asked.record + size_t(layer.state) * size_t(asked.record_apart); };
+      for (int i = thread; i < T * r.value_heads; i += threads) {
+        const int t = i / r.value_heads, head = i % r.value_heads;
+        const Part& part = parts.part[parts.part_of[t]];
+        const Rows& asked = *part.asked;
+        selected_values(r, head, asked.inputs + inputs, record_of(asked), asked.recorded + t - part.first, space);
+        for (int d = 0; d < V; d++) by_head[size_t(t) * stride + size_t(head * V + d)] = to_bf16(space[d]);
+      }
+      team.barrier();
+      const Share<int> own = share(r.selected.rows, PANEL, thread, threads);
+      product(r.selected, own.first, own.last, given(by_head, T, C, r.selected), T, {chosen, wide, 0});
+      team.barrier();
+      for (int t = 0; t < T; t++) {
+        normalise(r.step_norm, chosen + size_t(t) * wide, low, mine + t * padded(columns));
+        std::fill(mine + t * padded(columns) + low, mine + t * padded(columns) + columns, bf16(0));
+      }
+      const Share<int> s = share(C, PANEL, thread, threads);
+      product(r.step_up, s.first, s.last, given(mine, T, columns, r.step_up), T, {steps, wide, 0});
+      for (int t = 0; t < T; t++) {
+        const Part& part = parts.part[parts.part_of[t]];
+        float* const to = record_of(*part.asked) + size_t(part.asked->recorded + t - part.first) * width + C;
+        softplus_of(steps + size_t(t) * wide + s.first, r.bias + s.first, s.last - s.first, to + s.first);
+        if (t % threads != thread) continue;
+        const Norm* norm = &r.key_norm;
+        for (int first : {low, low + K}) {
+          const float* const x = chosen + size_t(t) * wide + first;
+          const Spread spread_of = spread(*norm, x, K);
+          for (int i = 0; i < K; i++) to[C + first - low + i] = (x[i] - spread_of.mean) * spread_of.factor * weight_of(*norm, i);
+          norm = &r.query_norm;
+        }
+      }
+      team.barrier();
+    };
+
+    // What an RG-LRU computes of its rows' convolved values, into their records: decays, and what is added.
+    auto gate_by_block = [&](const Layer& layer, size_t wide, size_t inputs) NOT_INLINED {
+      const Recurrence& r = *layer.recurrence;
+      const int C = r.channels, V = r.value_dim, W = C / r.blocks;
+      const size_t width = record_width(r), stride = padded(C);
+      float* const products = qkv + layer.qkv.rows;  // (T, wide)
+      const auto record_of = [&](const Rows& asked) { return asked.record + size_t(layer.state) * size_t(asked.record_apart); };
+      const auto row_of = [&](int t) {
+        const Part& part = parts.part[parts.part_of[t]];
+        return record_of(*part.asked) + size_t(part.asked->recorded + t - part.first) * width;
+      };
+      for (int i = thread; i < T * r.value_heads; i += threads) {
+        const int t = i / r.value_heads, first = i % r.value_heads * V;
+        const Part& part = parts.part[parts.part_of[t]];
+        const Rows& asked = *part.asked;
+        float* const values = row_of(t) + 2 * size_t(C) + first;  // until they are gated
+        convolve(r, asked.inputs + inputs, record_of(asked), asked.recorded + t - part.first, first, V, values);
+        for (int d = 0; d < V; d++) by_head[size_t(t) * stride + size_t(first + d)] = to_bf16(values[d]);
+      }
+      team.barrier();
+      for (int block = thread; block < r.blocks; block += threads) {
+        const int first = block * W;
+        float* const own = products + 2 * first;
+        product(r.gates[block], 0, 2 * W, given(by_head + first, T, W, r.gates[block], stride), T, {own, wide, 0});
+        for (int t = 0; t < T; t++) {
+          const Part& part = parts.part[parts.part_of[t]];
+          const bool begins = part.position() + t - part.first == 0;  // nothing was before, and all of the value is added
+          const float *const of_values = own + size_t(t) * wide, *const of_decays = of_values + W;
+          float *const kept = row_of(t) + C + first, *const added = kept + C;
+          for (int d = 0; d < W; d++) {
+            const float log = r.decay[first + d] * sigmoid(of_decays[d]);
+            const float share = begins ? 1.0f : std::sqrt(-std::expm1(2.0f * log));
+            kept[d] = begins ? 0.0f : std::exp(log);
+            added[d] *= sigmoid(of_values[d]) * share;
+          }
+        }
+      }
+      team.barrier();
+    };
+
     // What a recurrence's heads give, in `by_head`, and the states that are to be kept.
     auto recur_rows = [&](const Layer& layer, const Widths& widths, int rows, const int* taken) NOT_INLINED {
       const Recurrence& r = *layer.recurrence;
@@ -354,6 +434,7 @@ int rapid_decode_step(const Model* model, const Step* step) {
           continue;
         }
         std::copy(own, own + C, to);
+        if (selective(r) || r.blocks) continue;  // the rest is computed of what is convolved
         const float* const rates = qkv + size_t(t) * wide + layer.qkv.rows;
         if (r.decay_up.rows) {
           const float* const kept = rates + r.rates.rows;
@@ -378,6 +459,8 @@ int rapid_decode_step(const Model* model, const Step* step) {
         for (int c = 0; c < C; c++) by_head[size_t(place) * stride + c] = to_bf16(behind[c] * space[c]);
       }
       if (!r.value_heads) return;
+      if (selective(r)) select(layer, wide, inputs);
+      if (r.blocks) gate_by_block(layer, wide, inputs);
       const int tasks = int(parts.part.size()) * r.value_heads;
       for (int task = next++; task < tasks; task = next++) {
         const Part& part = parts.part[size_t(task / r.value_heads)];

@@ -235,8 +235,9 @@ class NativeDecoder(SharedResource):
         segments = (Segment * (len(cache.shared) + 1))()
         for each, segment in zip(cache.segments, segments, strict=True):
             keys, values = self._addresses_of(each.buffers)
-            # The stride says it, too, for a part of a buffer (`CacheView`).
-            segment.begin, segment.capacity = each.begin, _rows_apart(each.buffers.layer(0)[0])
+            # The stride says it, too, for a part of a buffer (`CacheView`). Without attention there are no rows.
+            rows = _rows_apart(each.buffers.layer(0)[0]) if self._slots else cache.capacity
+            segment.begin, segment.capacity = each.begin, rows
             # The arrays live as long as the buffers, which the cache holds. Equal addresses mean equal buffers.
             segment.keys, segment.values = ctypes.addressof(keys), ctypes.addressof(values)
         self._segments[tail] = segments
@@ -257,7 +258,7 @@ class NativeDecoder(SharedResource):
                     f"{dtype} on the processor: it is another model's"
                 )
         array = ctypes.c_void_p * len(layers)
-        keys, values = (array(*(buffer.data_ptr() for buffer in part)) for part in zip(*layers, strict=True))
+        keys, values = (array(*(pair[part].data_ptr() for pair in layers)) for part in (0, 1))
         self._addresses[buffers] = keys, values
         return keys, values
 

@@ -90,7 +90,8 @@ struct Recurrence {  // in place of an attention or beside it; see `recurrence.h
   int32_t tiled;              // value head h has the key head h % key_heads; else those of a key head lie together
   int32_t gates_behind;       // the gates of a Mamba2 come behind the norm, and not before it
   int32_t first;              // of the layer's qkv, the first row that is not the attention's
-  int32_t sigmoid_gates;      // a gate's factor is its sigmoid, and not its SiLU
+  int32_t sigmoid_gates, gelu_gates;  // a gate's factor is its sigmoid or its GELU (tanh), and not its SiLU
+  int32_t blocks;             // of channels of an RG-LRU; none: it is another one
   float gate_factor, rate_factor;  // on what the products give of gates, and of what a Mamba2's rates are computed from
   float least_rate;           // a Mamba2's rates are at least so large
   float rate_scale;           // on the rates of a delta net
@@ -100,13 +101,22 @@ struct Recurrence {  // in place of an attention or beside it; see `recurrence.h
   Matrix decay_up, gate_up;   // BF16 (value_heads key_dim, ...) and (value_heads value_dim, ...): of a delta net of which each
                               // number of a key has a decay of its own, and in place of gates among the layer's qkv; of no
                               // rows: it is another one
+  Matrix selected, step_up;   // BF16 (R + 2 key_dim, channels) and (channels, R, or more with zeros): of a Mamba, behind convolved
+                              // values: what steps are computed from, the key and the query. There are no `rates` then.
+                              // Of no rows: it is another one
+  Norm step_norm, key_norm, query_norm;  // of what `selected` gives
+  const Matrix* gates;        // BF16 (2 W, W), of each block of W channels of an RG-LRU: gates of convolved values, and then of
+                              // decays; there are no `rates` then
   Matrix out;                 // beside an attention: behind what heads give; of no rows: in place of one, and the layer has it
   Norm norm;                  // of what heads give; of a Mamba2 with weights of its own for each number of a row
   const float* tap;           // (taps, channels), factors of a row's numbers and of those before it, its own last
   const float* tap_bias;      // (channels,), or null
   const float *decay, *bias;  // (value_heads,): the logarithm of a decay is decay * softplus(x + bias); with `decay_up` there
-                              // is a bias for each of its rows
-  const float* skip;          // (value_heads,), multiples of the values of a Mamba2; null: it is a gated delta net
+                              // is a bias for each of its rows. Of a Mamba decays are (value_heads, key_dim, value_dim),
+                              // below 0, and there is a bias for each channel. Of an RG-LRU they are (channels,), logarithms
+                              // where the gate is open, and there are no biases
+  const float* skip;          // (value_heads,), multiples of the values of a Mamba2, of a Mamba (channels,); null: it is a
+                              // gated delta net
 };
 
 struct Adapter {  // of low rank, beside a matrix of which several layers share the weights: up (down x)

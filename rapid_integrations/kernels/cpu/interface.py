@@ -107,9 +107,12 @@ class Recurrence(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("key_heads", "value_heads", "key_dim", "value_dim")),
         *((name, ctypes.c_int32) for name in ("channels", "taps", "together", "tiled", "gates_behind", "first")),
-        ("sigmoid_gates", ctypes.c_int32),
+        *((name, ctypes.c_int32) for name in ("sigmoid_gates", "gelu_gates", "blocks")),
         *((name, ctypes.c_float) for name in ("gate_factor", "rate_factor", "least_rate", "rate_scale", "factor")),
-        *((name, Matrix) for name in ("rates", "decay_up", "gate_up", "out")),
+        *((name, Matrix) for name in ("rates", "decay_up", "gate_up", "selected", "step_up")),
+        *((name, Norm) for name in ("step_norm", "key_norm", "query_norm")),
+        ("gates", ctypes.POINTER(Matrix)),
+        ("out", Matrix),
         ("norm", Norm),
         *((name, ctypes.c_void_p) for name in ("tap", "tap_bias", "decay", "bias", "skip")),
     )

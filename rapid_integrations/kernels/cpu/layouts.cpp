@@ -55,7 +55,9 @@ std::string layouts() {
          FIELD(Recurrence, sigmoid_gates) + FIELD(Recurrence, rate_scale) +
          FIELD(Recurrence, gate_factor) + FIELD(Recurrence, rate_factor) + FIELD(Recurrence, least_rate) +
          FIELD(Recurrence, factor) + FIELD(Recurrence, rates) + FIELD(Recurrence, decay_up) +
-         FIELD(Recurrence, gate_up) + FIELD(Recurrence, out) +
+         FIELD(Recurrence, gate_up) + FIELD(Recurrence, selected) + FIELD(Recurrence, step_up) +
+         FIELD(Recurrence, step_norm) + FIELD(Recurrence, key_norm) + FIELD(Recurrence, query_norm) + FIELD(Recurrence, gates) +
+         FIELD(Recurrence, gelu_gates) + FIELD(Recurrence, blocks) + FIELD(Recurrence, out) +
          FIELD(Recurrence, norm) + FIELD(Recurrence, tap) + FIELD(Recurrence, tap_bias) + FIELD(Recurrence, decay) +
          FIELD(Recurrence, bias) + FIELD(Recurrence, skip) +
 

@@ -70,6 +70,12 @@ class NativeRecurrence:
 
     With `decay_up` and `gate_up` each number of a key has a decay of its own; see `description.Recurrence`. `rates` has
     H_v rows, and then those that both read, and `bias` one number for each row of `decay_up`.
+
+    With `selected` and `step_up` it is a Mamba: see `description.Selection`. `decay` is (H_v, D_k, D_v) then, `bias`
+    and `skip` are (C,), and the norms are of what `selected` gives. `step_up` may have columns of zeros at its end.
+
+    With `gates` it is an RG-LRU: see `description.GatedUnit`. Each of them is (2 W, W) with its biases, for a block of
+    W channels: what gates values, and then what gates decays, of which `decay` has the logarithms, (C,).
     """
 
     channels: int
@@ -94,6 +100,13 @@ class NativeRecurrence:
     sigmoid_gates: bool = False
     decay_up: AnyMatrix | None = None
     gate_up: AnyMatrix | None = None
+    selected: AnyMatrix | None = None
+    step_up: AnyMatrix | None = None
+    step_norm: Norm | None = None
+    key_norm: Norm | None = None
+    query_norm: Norm | None = None
+    gates: Sequence[AnyMatrix] = ()
+    gelu_gates: bool = False
     first: int = 0
     out: AnyMatrix | None = None
     factor: float = 1.0

@@ -1,13 +1,21 @@
-// Gated delta nets (arXiv 2412.06464) and Mamba2 (arXiv 2405.21060): each head keeps a matrix S (key_dim, value_dim) in
-// place of keys and values. Short convolutions (LFM2) keep their last inputs alone.
+// Gated delta nets (arXiv 2412.06464), Mamba2 (arXiv 2405.21060) and Mamba (arXiv 2312.00752): each head keeps a matrix S
+// (key_dim, value_dim) in place of keys and values. Short convolutions (LFM2) keep their last inputs alone.
 //
 // A token's key k, value v, query q, decay a and rate b make S' = a S + k u^T, and the head gives S'^T q. A delta net has
 // u = b (v - a S^T k), and keys and queries of length 1; Mamba2 has u = b v, and gives a multiple of v, too. Of some delta nets
 // (Kimi Linear, arXiv 2510.26692) each number of a key has a decay of its own, a factor on its row of S.
 //
+// A Mamba convolves values alone. One key and query serve all heads, and they and a step for each value are computed of the
+// convolved values. Each number of S has a decay of its own, exp(step decay), and u = step v. Its heads are as many columns as
+// are computed together, no more.
+//
+// An RG-LRU (arXiv 2402.19427) has S of one row, which a decay for each number and what is added change, and gives S. It convolves
+// values, and computes decays and what is added of them by gates of blocks of channels.
+//
 // Tokens are computed one after another, so that one has the same bits whatever others are read with it. A row of a text
 // holds the numbers that are convolved, and behind them what rates and then what decays are computed from; Mamba2 has both
-// of the same. Where each number of a key has a decay, these are computed before, and the row holds them. It may stand beside an attention (Falcon-H1), with an `out` of its own.
+// of the same. Where each number of a key has a decay, these are computed before, and the row holds them; of a Mamba it holds
+// steps, the key and the query, and of an RG-LRU decays and what is added. It may stand beside an attention (Falcon-H1), with an `out` of its own.
 
 #pragma once
 
@@ -20,8 +28,12 @@
 
 namespace {
 
+inline bool selective(const Recurrence& r) { return r.selected.rows != 0; }
+
 // Numbers of a row behind those that are convolved.
 inline size_t recorded_rates(const Recurrence& r) {
+  if (selective(r)) return size_t(r.channels) + 2 * size_t(r.key_dim);
+  if (r.blocks) return 2 * size_t(r.channels);
   return size_t(r.decay_up.rows ? r.value_heads + r.decay_up.rows : r.rates.rows);
 }
 
@@ -58,6 +70,27 @@ inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 inline float silu(float x) { return x / (1.0f + std::exp(-x)); }
 
 inline float softplus(float x) { return x > 20.0f ? x : std::log1p(std::exp(x)); }
+
+#if RAPID_WIDE
+inline __m512 softplus512(__m512 x) {  // max(x, 0) + log(1 + y) of y = exp(-|x|), which is 2 artanh(y / (2 + y))
+  const __m512 y = exp512(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(x)));
+  const __m512 s = _mm512_div_ps(y, _mm512_add_ps(_mm512_set1_ps(2.0f), y)), square = _mm512_mul_ps(s, s);
+  __m512 p = _mm512_set1_ps(2.0f / 17);
+  for (float c : {2.0f / 15, 2.0f / 13, 2.0f / 11, 2.0f / 9, 2.0f / 7, 2.0f / 5, 2.0f / 3, 2.0f})
+    p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(c));
+  return _mm512_fmadd_ps(p, s, _mm512_max_ps(_mm512_setzero_ps(), x));
+}
+#endif
+
+// out = softplus(x + bias).
+inline void softplus_of(const float* x, const float* bias, int count, float* out) {
+  int c = 0;
+#if RAPID_WIDE
+  for (; c + 16 <= count; c += 16)
+    _mm512_storeu_ps(out + c, softplus512(_mm512_add_ps(_mm512_loadu_ps(x + c), _mm512_loadu_ps(bias + c))));
+#endif
+  for (; c < count; c++) out[c] = softplus(x[c] + bias[c]);
+}
 
 inline void silu_of(float* out, int count) {
   int c = 0;
@@ -131,11 +164,82 @@ void change(const float* from, const float* kept, const float* k, const float* a
     }
 }
 
+// to = exp(step decay) * from + k added^T; out = to^T q. `decay` has a number for each one of the matrix, `step` for each column.
+inline void change_selectively(const float* from, const float* decay, const float* step, const float* k, const float* added,
+                               const float* q, int rows, int columns, float* to, float* out) {
+  int d = 0;
+#if RAPID_WIDE
+  for (; d + 16 <= columns; d += 16) {
+    const __m512 steps = _mm512_loadu_ps(step + d), more = _mm512_loadu_ps(added + d);
+    __m512 sum = _mm512_setzero_ps();
+    for (int i = 0; i < rows; i++) {
+      const size_t at = size_t(i) * columns + d;
+      const __m512 left = exp512(_mm512_mul_ps(steps, _mm512_loadu_ps(decay + at)));
+      const __m512 changed = _mm512_fmadd_ps(_mm512_set1_ps(k[i]), more, _mm512_mul_ps(left, _mm512_loadu_ps(from + at)));
+      _mm512_storeu_ps(to + at, changed);
+      sum = _mm512_fmadd_ps(_mm512_set1_ps(q[i]), changed, sum);
+    }
+    _mm512_storeu_ps(out + d, sum);
+  }
+#endif
+  std::fill(out + d, out + columns, 0.0f);
+  for (int i = 0; i < rows; i++)
+    for (int c = d; c < columns; c++) {
+      const size_t at = size_t(i) * columns + c;
+      to[at] = std::exp(step[c] * decay[at]) * from[at] + k[i] * added[c];
+      out[c] += q[i] * to[at];
+    }
+}
+
+// out = the values of one head of a Mamba, of row t.
+inline void selected_values(const Recurrence& r, int head, const float* before, const float* record, int t, float* out) {
+  convolve(r, before, record, t, head * r.value_dim, r.value_dim, out);
+  silu_of(out, r.value_dim);
+}
+
+// Does `recur` for a head of a Mamba.
+template <class Give>
+void recur_selectively(const Recurrence& r, int head, const float* before, const float* record, int count, const float* state,
+                       float* into, int settled, float* space, const Give& give) {
+  const int V = r.value_dim, first = head * V;
+  float *const matrix = space, *const v = matrix + matrix_floats(r), *const added = v + V, *const out = added + V;
+  const float* const decay = r.decay + size_t(head) * matrix_floats(r);
+  const float* from = state;
+  for (int t = 0; t < count; t++) {
+    float* const to = into && t < settled ? into : matrix;
+    selected_values(r, head, before, record, t, v);
+    const float* const own = record + size_t(t) * record_width(r) + r.channels;  // steps, the key and the query
+    const float *const step = own + first, *const k = own + r.channels, *const q = k + r.key_dim;
+    for (int d = 0; d < V; d++) added[d] = step[d] * v[d];
+    change_selectively(from, decay, step, k, added, q, r.key_dim, V, to, out);
+    for (int d = 0; d < V; d++) out[d] += r.skip[first + d] * v[d];
+    from = to;
+    give(t, out);
+  }
+}
+
+// Does `recur` for the channels of one head of an RG-LRU.
+template <class Give>
+void recur_by_number(const Recurrence& r, int head, const float* record, int count, const float* state, float* into, int settled,
+                     float* matrix, const Give& give) {
+  const float* from = state;
+  for (int t = 0; t < count; t++) {
+    float* const to = into && t < settled ? into : matrix;
+    const float* const kept = record + size_t(t) * record_width(r) + r.channels + size_t(head) * r.value_dim;
+    const float* const added = kept + r.channels;
+    for (int d = 0; d < r.value_dim; d++) to[d] = kept[d] * from[d] + added[d];
+    from = to;
+    give(t, to);
+  }
+}
+
 // Reads `count` rows with one head, whose matrix is `state`. Behind the first `settled` rows the matrix is left in `into`,
 // unless that is null. Row t's output is passed to give(t, output (value_dim,)).
 template <class Give>
 void recur(const Recurrence& r, int head, const float* before, const float* record, int count, const float* state, float* into,
            int settled, float* space, const Give& give) {
+  if (selective(r)) return recur_selectively(r, head, before, record, count, state, into, settled, space, give);
+  if (r.blocks) return recur_by_number(r, head, record, count, state, into, settled, space, give);
   const int K = r.key_dim, V = r.value_dim;
   const int key_head = r.tiled ? head % r.key_heads : head / (r.value_heads / r.key_heads);
   const int keys = r.key_heads * K, C = r.channels;
@@ -195,6 +299,7 @@ inline void last_inputs(const Recurrence& r, const float* before, const float* r
 inline int normed_together(const Recurrence& r) { return r.together ? r.together : r.value_dim; }
 
 inline float factor_of(const Recurrence& r, float gate) {
+  if (r.gelu_gates) return activated(GELU_TANH, gate, nullptr);
   return r.sigmoid_gates ? sigmoid(gate * r.gate_factor) : silu(gate * r.gate_factor);
 }
 

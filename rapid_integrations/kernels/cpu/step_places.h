@@ -87,9 +87,10 @@ struct Widths {  // numbers of what a layer's attention works with, and bytes of
     if (const Indexer* i = layer.indexer) qkv += size_t(i->key.rows) + size_t(i->weights.rows);
     if (const Recurrence* r = layer.recurrence) {
       qkv += size_t(r->rates.rows) + size_t(r->decay_up.rows) + size_t(r->gate_up.rows);
+      qkv += size_t(r->selected.rows) + size_t(r->step_up.rows) + (r->blocks ? 2 * size_t(r->channels) : 0);
       const size_t given = given_width(*r);
       out = r->out.rows ? std::max(out, given) : given;
-      widest = std::max({out, size_t(r->decay_up.columns), size_t(r->gate_up.columns)});
+      widest = std::max({out, size_t(r->decay_up.columns), size_t(r->gate_up.columns), size_t(r->step_up.columns)});
     }
   }
 };

@@ -192,14 +192,26 @@ def recurrence_struct(recurrence: NativeRecurrence) -> Recurrence:
             name: getattr(own, name)
             for name in (
                 *("key_heads", "value_heads", "key_dim", "value_dim", "channels", "together", "tiled", "gates_behind"),
-                *("first", "sigmoid_gates", "gate_factor", "rate_factor", "least_rate", "rate_scale", "factor"),
+                *(
+                    "first",
+                    "sigmoid_gates",
+                    "gelu_gates",
+                    "gate_factor",
+                    "rate_factor",
+                    "least_rate",
+                    "rate_scale",
+                    "factor",
+                ),
             )
         },
         taps=len(own.taps),
+        blocks=len(own.gates),
+        gates=(Matrix * len(own.gates))(*map(matrix_of, own.gates)) if own.gates else None,
         **{
             name: Matrix() if (matrix := getattr(own, name)) is None else matrix_of(matrix)
-            for name in ("out", "rates", "decay_up", "gate_up")
+            for name in ("out", "rates", "decay_up", "gate_up", "selected", "step_up")
         },
+        **{name: norm_struct(getattr(own, name)) for name in ("step_norm", "key_norm", "query_norm")},
         norm=norm_struct(own.norm),
         tap=address_of(own.taps),
         tap_bias=address_of(own.tap_bias),

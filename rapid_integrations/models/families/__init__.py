@@ -28,11 +28,15 @@ from rapid_integrations.models.families import (
     gpt_oss,
     granite,
     granite_hybrid,
+    granite_swa,
     hunyuan,
+    jamba,
     kimi_linear,
     lfm2,
     llama,
     llama4,
+    mamba,
+    mellum,
     mixtral,
     nanochat,
     nemotron,
@@ -42,6 +46,7 @@ from rapid_integrations.models.families import (
     phi,
     phimoe,
     qwen_next,
+    recurrent_gemma,
     starcoder,
     zamba2,
 )
@@ -49,8 +54,9 @@ from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
     *(afmoe, bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt2, gpt_neox, gpt_oss),
-    *(granite, granite_hybrid, hunyuan, kimi_linear, lfm2, llama, llama4, mixtral, nanochat, nemotron, nemotron_h),
-    *(olmo, olmo_hybrid, phi, phimoe, qwen_next, starcoder, zamba2),
+    *(granite, granite_hybrid, granite_swa, hunyuan, jamba, kimi_linear, lfm2, llama, llama4, mamba, mellum, mixtral),
+    *(nanochat, nemotron, nemotron_h),
+    *(olmo, olmo_hybrid, phi, phimoe, qwen_next, recurrent_gemma, starcoder, zamba2),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()
@@ -68,6 +74,7 @@ _TEXT_PARTS = {
     "DeepseekV3Model": "DeepseekV3ForCausalLM",  # of Kimi K2.5
     "Gemma3nTextModel": "Gemma3nForCausalLM",
     "Gemma4TextModel": "Gemma4ForCausalLM",
+    "Gemma4UnifiedTextModel": "Gemma4UnifiedForCausalLM",
     "Llama4ForCausalLM": "Llama4ForCausalLM",
     "Lfm2Model": "Lfm2ForCausalLM",
     "Qwen3_5TextModel": "Qwen3_5ForCausalLM",

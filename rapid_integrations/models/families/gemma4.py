@@ -24,7 +24,7 @@ def describe(model: Any) -> Decoder:
     if config.use_bidirectional_attention == "all":
         raise NotDescribedError("its attention looks in both directions")
     kinds, layers, inputs = sorted(set(config.layer_types)), [], None
-    if config.hidden_size_per_layer_input:
+    if getattr(config, "hidden_size_per_layer_input", None):  # those without an encoder of pictures have none
         inputs = layer_inputs(base, base.per_layer_model_projection_scale, base.per_layer_input_scale)
     last: dict[str, int] = {}  # layer of each kind that has keys of its own
     for index, (each, kind) in enumerate(zip(base.layers, config.layer_types, strict=True)):
@@ -34,7 +34,7 @@ def describe(model: Any) -> Decoder:
         others: dict[str, Any] = {
             "input": layer_input(each, config) if inputs else None,
             "scale": each.layer_scalar,
-            "beside": _experts(each, config) if config.enable_moe_block else None,
+            "beside": _experts(each, config) if getattr(config, "enable_moe_block", False) else None,
         }
         layers.append(layer_between_norms(each, own, gated_mlp(each.mlp, config, "hidden_activation"), **others))
     kv_heads = config.num_attention_heads // base.layers[0].self_attn.num_key_value_groups
@@ -71,4 +71,4 @@ def _experts(each: Any, config: Any) -> Experts:
     )
 
 
-CLASSES = {"Gemma4ForCausalLM": describe}
+CLASSES = dict.fromkeys(("Gemma4ForCausalLM", "Gemma4UnifiedForCausalLM"), describe)

@@ -1,4 +1,4 @@
-"""GLM 4.5 and 4.6, K-EXAONE, dots.llm1, MiniMax-M2 and ERNIE 4.5 with experts, chosen by corrected scores."""
+"""GLM 4.5 and 4.6, K-EXAONE, dots.llm1, MiniMax-M2, ERNIE 4.5, Solar Open, Hunyuan 3: experts by corrected scores."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _experts(module: Any, config: Any) -> Experts:
             taken=router.top_k,
             sigmoid=statics is None,
             normalised=bool(getattr(router, "norm_topk_prob", True)),
-            scale=float(getattr(router, "routed_scaling_factor", 1.0)),
+            scale=float(getattr(router, "routed_scaling_factor", getattr(router, "router_scaling_factor", 1.0))),
             groups=getattr(router, "num_group", 1),
             groups_taken=getattr(router, "topk_group", 1),
             correction=holder.e_score_correction_bias,
@@ -70,5 +70,9 @@ def _experts(module: Any, config: Any) -> Experts:
 
 
 CLASSES = dict.fromkeys(
-    (f"{name}ForCausalLM" for name in ("Glm4Moe", "ExaoneMoe", "Dots1", "MiniMaxM2", "Ernie4_5_Moe")), describe
+    (
+        f"{name}ForCausalLM"
+        for name in ("Glm4Moe", "ExaoneMoe", "Dots1", "MiniMaxM2", "Ernie4_5_Moe", "SolarOpen", "HYV3")
+    ),
+    describe,
 )

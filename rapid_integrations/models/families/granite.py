@@ -1,7 +1,8 @@
-"""Granite 3: factors on embeddings, attention, residual sums and logits."""
+"""Granite 3 and HyperCLOVA X: factors on embeddings, attention, residual sums and logits."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rapid_integrations.models.description import Decoder
@@ -24,4 +25,24 @@ def describe(model: Any) -> Decoder:
     )
 
 
-CLASSES = {"GraniteForCausalLM": describe}
+def describe_clova(model: Any) -> Decoder:
+    """Describe HyperCLOVA X, which multiplies logits by its factor, and may have norms behind attention and MLP."""
+    config, base = model.config, model.base_model
+    layers = []
+    for each in base.layers:
+        own = layer(
+            each, attention(each.self_attn), gated_mlp(each.mlp, config), residual=float(config.residual_multiplier)
+        )
+        if config.use_post_norm:
+            own = replace(own, after_attention=rms_norm(each.post_norm1), after_mlp=rms_norm(each.post_norm2))
+        layers.append(own)
+    return decoder(
+        model,
+        layers,
+        rms_norm(base.norm),
+        embedding_scale=float(config.embedding_multiplier),
+        logit_scale=float(config.logits_scaling),
+    )
+
+
+CLASSES = {"GraniteForCausalLM": describe, "HyperCLOVAXForCausalLM": describe_clova}

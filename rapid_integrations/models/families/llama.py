@@ -14,6 +14,7 @@ from rapid_integrations.models.families.parts import (
     head_norms,
     layer,
     rms_norm,
+    sliding,
 )
 
 
@@ -51,6 +52,8 @@ def _arcee_mlp(module: Any, config: Any) -> Mlp:
 
 def _window(module: Any, config: Any, index: int) -> int | None:
     name = type(module).__name__
+    if name == "CwmAttention":  # only its masks know
+        return sliding(config, index)
     if name in ("MistralAttention", "Ministral3Attention"):  # they read their configuration in every layer
         window: int | None = config.sliding_window
         return window
@@ -62,6 +65,7 @@ def _window(module: Any, config: Any, index: int) -> int | None:
 
 CLASSES = {
     "ArceeForCausalLM": describe,
+    "CwmForCausalLM": describe,
     "LlamaForCausalLM": describe,
     "MistralForCausalLM": describe,
     "MinistralForCausalLM": describe,

@@ -1,4 +1,4 @@
-"""OLMo 1, 2 and 3 and EXAONE 4: norms behind attention and MLP instead of before them, and norms of all heads."""
+"""OLMo 1 to 3, FlexOlmo and EXAONE 4: norms behind attention and MLP instead of before them, and norms of all heads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from rapid_integrations.kernels.layers import Norm
 from rapid_integrations.models.description import Decoder, Layer, NotDescribedError
+from rapid_integrations.models.families.mixtral import experts
 from rapid_integrations.models.families.parts import (
     attention,
     decoder,
@@ -38,7 +39,7 @@ def describe_first(model: Any) -> Decoder:
 
 
 def describe(model: Any) -> Decoder:
-    """Describe OLMo 2 or 3, or EXAONE 4."""
+    """Describe OLMo 2 or 3, FlexOlmo, which has experts, or EXAONE 4."""
     config, base = model.config, model.base_model
     exaone = type(model).__name__.startswith("Exaone")
     kinds = sorted(set(getattr(config, "layer_types", None) or ()))
@@ -56,7 +57,7 @@ def describe(model: Any) -> Decoder:
                     norms=head_norms(each.self_attn, rms_norm if exaone else rms_norm_of_all_heads),
                     rotation=None if unrotated else rotation,
                 ),
-                mlp=gated_mlp(each.mlp, config),
+                mlp=experts(each.mlp, config) if hasattr(each.mlp, "experts") else gated_mlp(each.mlp, config),
                 after_attention=rms_norm(each.post_attention_layernorm),
                 after_mlp=rms_norm(each.post_feedforward_layernorm),
             )
@@ -65,5 +66,5 @@ def describe(model: Any) -> Decoder:
     return decoder(model, layers, rms_norm(base.norm), rotations=rotations)
 
 
-CLASSES = dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM", "Exaone4ForCausalLM"), describe)
+CLASSES = dict.fromkeys(("Olmo2ForCausalLM", "Olmo3ForCausalLM", "Exaone4ForCausalLM", "FlexOlmoForCausalLM"), describe)
 CLASSES["OlmoForCausalLM"] = describe_first

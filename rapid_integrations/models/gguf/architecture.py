@@ -72,6 +72,7 @@ class Architecture:
         layers: what the names of the modules of layers begin with.
         left_out: returns which of `names` a model with a configuration has not.
         by_transformers: whether transformers reads all that a file says, so that it may dequantise the file.
+        attends: whether there are attentions and MLPs, or else nothing but recurrences.
     """
 
     class_name: str
@@ -97,6 +98,7 @@ class Architecture:
     layers: str = "model.layers."
     left_out: Callable[[Mapping[str, Any]], frozenset[str]] = lambda config: frozenset()
     by_transformers: bool = False
+    attends: bool = True
 
     def configuration(self, header: GgufHeader, tensors: Tensors) -> dict[str, Any] | None:
         """Return a configuration under transformers' names, or None if the file says what is not known here.
@@ -107,6 +109,8 @@ class Architecture:
         prefix = f"{header.architecture}."
         stated = header.metadata
         told = {key.removeprefix(prefix): value for key, value in stated.items() if key.startswith(prefix)}
+        if not self.attends:  # what files say of attentions and MLPs is 0
+            told |= {"attention.head_count": 1, "attention.head_count_kv": 1, "feed_forward_length": 1}
         heads, width = told["attention.head_count"], told["embedding_length"]
         head_dim = told.get("attention.key_length", width // heads)
         kv_heads = told.get("attention.head_count_kv", heads)
@@ -160,6 +164,10 @@ class Architecture:
         ):
             return None
         own = self.own(told, tensors)
+        if not self.attends:
+            for name in ("num_attention_heads", "num_key_value_heads", "head_dim", "rope_parameters"):
+                del config[name]
+            of_kind = {}
         return None if own is None else config | of_kind | own
 
     def names_of_all_weights(self, config: Mapping[str, Any]) -> set[str]:

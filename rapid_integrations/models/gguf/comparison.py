@@ -32,7 +32,7 @@ from rapid_integrations.models.stored_model import TABLES, model_on_no_device, s
 
 _MOST_LAYERS = 3
 _MOST_TOKENS = 4096  # of the vocabulary
-_OF_A_LAYER = re.compile(r"(?P<before>(?:model|gpt_neox)\.layers\.)(?P<number>\d+)\.(?P<part>.+)")
+_OF_A_LAYER = re.compile(r"(?P<before>(?:model|gpt_neox|backbone)\.layers\.)(?P<number>\d+)\.(?P<part>.+)")
 _PARTS = [19, 3, 1, 1]  # tokens of the passes: a chunk of a prompt, a draft, single tokens
 _MOST_KEYS = 7  # that a query of a sliding window sees
 _FEW_EXPERTS = 8
@@ -194,6 +194,8 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     kinds: dict[tuple[str, ...], int] = {}
     firsts: dict[tuple[str, ...], int] = {}  # a file may have more mixtures of formats than are compared
     some = {*config.get("attn_layer_indices", ()), *config.get("moe_layers", ())}
+    if period := config.get("attn_layer_period"):  # of Jamba, of which one layer that attends is taken
+        some = set(range(config["attn_layer_offset"], config["num_hidden_layers"], period))
     reading = config["num_hidden_layers"] - (config.get("num_kv_shared_layers") or 0)  # others' keys from here
     for index, layer in sorted(by_layer.items()):
         formats = (f"{part}: {_format(weight)}" for part, weight in sorted(layer.items()))
@@ -202,6 +204,8 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
         firsts.setdefault(computed, index)
     taken = sorted(kinds.values(), key=lambda index: (index not in firsts.values(), index))
     taken = sorted(taken[: max(_MOST_LAYERS, len(firsts))])
+    if period:
+        taken = [index for index in taken if index not in some or index == min(some)]
     if "num_kv_shared_layers" in config:  # in this family the last layer has to see all keys
         taken.sort(key=lambda index: (index >= reading, config["layer_types"][index] == "full_attention", index))
     experts = _experts_of(config)
@@ -231,6 +235,8 @@ def _small(config: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[
     if "num_kv_shared_layers" in config:
         small["num_kv_shared_layers"] = sum(index >= reading for index in taken)
         small["vocab_size_per_layer_input"] = count
+    if period:
+        small |= {"attn_layer_period": len(taken), "attn_layer_offset": taken.index(min(some))}
     for name in _LEADING & config.keys():
         small[name] = sum(index < config[name] for index in taken)
     for name in _NUMBERS_OF_LAYERS:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rapid_integrations.models.gguf import experts_config, families, mamba2
+from rapid_integrations.models.gguf import experts_config, families, mamba, mamba2
 from rapid_integrations.models.gguf.architecture import Architecture
 from rapid_integrations.models.gguf.experts import STACKS, experts_of_layer
 from rapid_integrations.models.gguf.forms import Forms
@@ -33,9 +33,14 @@ def architecture_of(header: GgufHeader) -> Architecture | None:
 
     A file of "llama" is one of Mixtral if it says how many experts there are, one of "olmo2" is one of OLMo 3 if it
     says a window, one of "granitemoe" is another model if it says an MLP beside the experts, and one of "granitehybrid"
-    is one of Bamba if it says that attentions know positions.
+    is one of Bamba if it says that attentions know positions. One of "mamba" is one of Falcon-Mamba if it says that
+    steps, keys and queries are normalised. One of "jamba" with a single expert has an MLP.
     """
     experts = header.metadata.get(f"{header.architecture}.expert_count")
+    if header.architecture == "jamba" and experts == 1:
+        experts = 0
+    if header.metadata.get(f"{header.architecture}.{mamba.NORMALISED}"):
+        return families.NORMALISED.get(header.architecture)
     if not experts and header.metadata.get(f"{header.architecture}.{mamba2.POSITIONS}"):
         return (families.ARCHITECTURES | families.WITH_POSITIONS).get(header.architecture)
     if not experts and f"{header.architecture}.attention.sliding_window" in header.metadata:
@@ -79,7 +84,8 @@ def configuration_of(headers: Sequence[GgufHeader]) -> dict[str, Any] | None:
     if long is not None:
         original = {"original_max_position_embeddings": long["original_max_position_embeddings"]}
         return config | original | {"rope_parameters": long}
-    rope = config["rope_parameters"]
+    if (rope := config.get("rope_parameters")) is None:  # no layer attends
+        return config
     stretched = rope.get("full_attention", rope)  # some families have angles for each kind of layer
     found = rope_of(headers, SimpleNamespace(rope_parameters=stretched))
     if found is not None:
@@ -91,7 +97,12 @@ def forms_of(config: Mapping[str, Any]) -> Forms | None:
     """Return the forms of a model's layers, by its configuration; None if its family has none, or is not known here."""
     dense = [
         each
-        for table in (families.ARCHITECTURES, families.WITH_WINDOWS, families.WITH_POSITIONS)
+        for table in (
+            families.ARCHITECTURES,
+            families.WITH_WINDOWS,
+            families.WITH_POSITIONS,
+            families.NORMALISED,
+        )
         for each in table.values()
     ]
     with_experts = (*experts_config.ARCHITECTURES.values(), *experts_config.WITH_SHARED.values())

@@ -7,6 +7,7 @@ Gemmas.
 
 from __future__ import annotations
 
+from functools import partial
 from math import isclose, log
 from typing import Any
 
@@ -17,6 +18,7 @@ from rapid_integrations.models.gguf import (
     hybrids,
     latent,
     layer_norms,
+    mamba,
     mamba2,
     near_llama,
     nemotron_h,
@@ -324,6 +326,30 @@ ARCHITECTURES = _OF_OTHER_MODULES | {
         some_attend=True,
         outer=nemotron_h.MODULES_AROUND,
     ),
+    "jamba": Architecture(
+        "JambaForCausalLM",
+        "jamba",
+        mamba.numbers_of_jamba,
+        mamba.OF_JAMBA,
+        plain=mamba.plain("mamba"),
+        keys=mamba.KEYS,
+        forms=mamba.forms("mamba"),
+        some_attend=True,
+        outer=mamba.AROUND_JAMBA,
+    ),
+    "mamba": Architecture(
+        "MambaForCausalLM",
+        "mamba",
+        partial(mamba.numbers_of, normalised=False),
+        mamba.NAMES,
+        plain=mamba.plain("mixer"),
+        keys=mamba.KEYS,
+        epsilon=mamba.EPSILON,
+        forms=mamba.forms("mixer"),
+        outer=mamba.MODULES_AROUND,
+        layers="backbone.layers.",
+        attends=False,
+    ),
     "granitehybrid": Architecture(
         "GraniteMoeHybridForCausalLM",
         "granitemoehybrid",
@@ -352,6 +378,23 @@ WITH_POSITIONS = {
     ),
 }
 """The same for files of which another model is meant if they say that attentions know positions."""
+
+NORMALISED = {
+    "mamba": Architecture(
+        "FalconMambaForCausalLM",
+        "falcon_mamba",
+        partial(mamba.numbers_of, normalised=True),
+        mamba.NAMES,
+        plain=mamba.plain("mixer"),
+        keys=mamba.KEYS,
+        epsilon=mamba.EPSILON,
+        forms=mamba.forms("mixer"),
+        outer=mamba.MODULES_AROUND,
+        layers="backbone.layers.",
+        attends=False,
+    ),
+}
+"""The same for files of Mamba that say that steps, keys and queries are normalised."""
 
 WITH_WINDOWS = {
     "olmo2": Architecture(

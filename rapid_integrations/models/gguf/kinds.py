@@ -26,7 +26,7 @@ _RECURRENT = (
 # Of these, those that are read.
 _RECURRENT_READ = (
     *("mamba", "lfm2", "qwen3next", "qwen35", "qwen35moe", "lfm2moe", "falcon-h1", "nemotron_h", "nemotron_h_moe"),
-    "kimi-linear",
+    *("kimi-linear", "jamba"),
 )
 _DIFFUSED = ("dream", "llada")
 _ALIBI = "it has no rotary positions but ALiBi, a bias that grows with the distance, which the kernels lack"
@@ -104,6 +104,11 @@ def refuse_unread(header: GgufHeader) -> None:
     """
     _refuse_long_rope(header)
     architecture = header.architecture
+    if architecture == "jamba" and header.metadata.get("jamba.expert_count", 0) > 1:
+        raise UnsupportedModelError(
+            f"{header.path} is a model of Jamba with experts, of which only those without are read from GGUF files. "
+            "Take the model's safetensors"
+        )
     if architecture not in _by_transformers():
         raise UnsupportedModelError(
             f"{header.path} is a {architecture!r} model that says something in its metadata that is not known here, or "
@@ -126,5 +131,5 @@ def _by_transformers() -> frozenset[str]:
 
     spelt = (name.replace("_moe", "moe").replace("_", "-") for name in GGUF_SUPPORTED_ARCHITECTURES)
     # Of LFM2 it overlooks windows, and layers that see what comes behind a token. Of Gemma 4 it overlooks experts,
-    # inputs of every layer, whose keys a layer reads, and angles.
-    return frozenset(spelt) - {"general", "tokenizer", "t5", "umt5", "lfm2", "gemma4"}
+    # inputs of every layer, whose keys a layer reads, and angles. Of Mamba it overlooks the norms of Falcon-Mamba.
+    return frozenset(spelt) - {"general", "tokenizer", "t5", "umt5", "lfm2", "gemma4", "mamba"}

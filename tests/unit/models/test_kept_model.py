@@ -188,6 +188,12 @@ OTHERS = {
         **{"hidden_size": 64, "intermediate_size": 96, "mamba_d_state": 32, "n_mamba_heads": 4, "adapter_rank": 32},
         "attention_head_dim": 32,
     },
+    "jamba": DENSE | {"mamba_d_state": 16},
+    "mamba": {"hidden_size": 64, "state_size": 16},
+    "recurrent_gemma": {
+        **{"hidden_size": 64, "intermediate_size": 192, "num_attention_heads": 2, "num_key_value_heads": 1},
+        "attention_window_size": 64,
+    },
     "gpt2": {"n_embd": 64, "n_inner": 96, "n_head": 2, "tie_word_embeddings": False},
     "opt": {"hidden_size": 64, "word_embed_proj_dim": 64, "ffn_dim": 96, "num_attention_heads": 2},
     "nanochat": DENSE,
@@ -200,6 +206,7 @@ OTHER_QUICK = {
     *(("kimi_linear", ""), ("nemotron_h", "int4"), ("falcon_h1", ""), ("qwen3_next", "float32")),
     *(("qwen3_moe", "int4"), ("gpt_oss", ""), ("mixtral", "float32")),
     *(("zamba2", ""), ("gpt2", "int4"), ("opt", ""), ("glm_moe_dsa", "int4")),
+    *(("jamba", ""), ("mamba", "int4"), ("recurrent_gemma", "")),
 }
 OTHERS_IN_FOLDERS = [
     pytest.param(family, opts, id=f"{family}-{name}", marks=[] if (family, name) in OTHER_QUICK else [pytest.mark.slow])
@@ -276,7 +283,7 @@ def test_damaged_names_are_not_used(tmp_path, home, damage):
     assert not isinstance(later.lm, DecoderLM) and torch.equal(logits(later), logits(first))
 
 
-@pytest.mark.parametrize("family", ["falcon_h1", "kimi_linear"])
+@pytest.mark.parametrize("family", ["falcon_h1", "kimi_linear", "mamba"])
 def test_a_later_start_answers_from_the_states_that_the_first_one_left_on_disk(tmp_path, family, monkeypatch):
     monkeypatch.setattr(fused_decoder, "spacing", lambda state_bytes, bytes_per_token: 16)  # as texts are short here
     folder = other(tmp_path / "model", family)

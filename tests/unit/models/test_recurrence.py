@@ -1,4 +1,4 @@
-"""Gated delta nets: chunks against the rule one token at a time, kernels against operators, and what is refused."""
+"""Recurrences: chunks against the rule one token at a time, kernels against operators, and what is refused."""
 
 import pytest
 import torch
@@ -13,7 +13,14 @@ from rapid_integrations.models.description import RowsOf
 from rapid_integrations.models.families import describe
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import LoadedModel
-from rapid_integrations.models.recurrence import TakenRecurrence, changed, changed_by_number, state_shape
+from rapid_integrations.models.recurrence import (
+    TakenRecurrence,
+    changed,
+    changed_by_gates,
+    changed_by_number,
+    changed_selectively,
+    state_shape,
+)
 from rapid_integrations.models.vocabulary import Vocabulary
 from tests.toys.decoders import error
 from tests.toys.embedder import HashEmbedder
@@ -62,6 +69,34 @@ def test_chunks_with_a_decay_for_each_number_are_the_recurrence_one_token_at_a_t
         assert torch.allclose(ours.double(), theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("tokens", [1, 2, 15, 16, 17, 100])
+def test_a_selective_state_is_the_rule_one_token_at_a_time(tokens):
+    torch.manual_seed(tokens)
+    values, steps = torch.randn(tokens, 24), 3 * torch.rand(tokens, 24)
+    key, query = torch.randn(2, tokens, 4)
+    decay, state = -torch.rand(3, 4, 8) * torch.tensor([0.01, 1.0, 400.0])[:, None, None], torch.randn(3, 4, 8)
+    found = changed_selectively(values, torch.cat([steps, key, query], dim=1), decay, state)
+    now, given = state.double(), []
+    for t in range(tokens):  # Gu and Dao 2023, arXiv 2312.00752, equation 2 and section 3.2
+        step, value = (each[t].double().view(3, 1, 8) for each in (steps, values))
+        now = (step * decay.double()).exp() * now + key[t].double()[:, None] * step * value
+        given.append((query[t].double()[:, None] * now).sum(dim=1).flatten())
+    assert torch.allclose(found[0].double(), torch.stack(given), atol=1e-4)
+    assert torch.allclose(found[1].double(), now, atol=1e-4)
+
+
+def test_a_state_by_gates_is_the_rule_one_token_at_a_time():
+    torch.manual_seed(1)
+    kept, added, state = torch.rand(50, 24), torch.randn(50, 24), torch.randn(3, 1, 8)
+    found, last = changed_by_gates(kept, added, state)
+    now, expected = state.flatten().double(), []
+    for factor, more in zip(kept.double(), added.double(), strict=True):
+        now = factor * now + more
+        expected.append(now)
+    assert torch.allclose(found.double(), torch.stack(expected), atol=1e-5)
+    assert torch.allclose(last.double().flatten(), now, atol=1e-5)
+
+
 QWEN = {
     **{"hidden_size": 64, "intermediate_size": 96, "head_dim": 32, "moe_intermediate_size": 32},
     **{"shared_expert_intermediate_size": 32, "linear_key_head_dim": 32, "linear_value_head_dim": 64},
@@ -92,13 +127,23 @@ ZAMBA = {
     **{"hidden_size": 64, "intermediate_size": 96, "mamba_d_state": 32, "n_mamba_heads": 4, "adapter_rank": 32},
     "attention_head_dim": 32,
 }
+JAMBA = {
+    **{"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1},
+    "mamba_d_state": 16,
+}
+MAMBA_1 = {"hidden_size": 64, "state_size": 16}
+GRIFFIN = {
+    **{"hidden_size": 64, "intermediate_size": 192, "num_attention_heads": 2, "num_key_value_heads": 1},
+    "attention_window_size": 20,
+}
 LFM2 = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1}
 SIZES = {
     **{"qwen3_next": QWEN, "qwen3_5_text": QWEN, "granitemoehybrid": GRANITE, "lfm2": LFM2},
     **{"bamba": BAMBA, "falcon_h1": FALCON, "nemotron_h": NEMOTRON, "olmo_hybrid": QWEN, "kimi_linear": KIMI},
-    "zamba2": ZAMBA,
+    **{"zamba2": ZAMBA, "jamba": JAMBA, "mamba": MAMBA_1, "falcon_mamba": MAMBA_1},
+    "recurrent_gemma": GRIFFIN,
 }
-FAMILIES = ("granitemoehybrid", "kimi_linear", "qwen3_next")
+FAMILIES = ("granitemoehybrid", "jamba", "kimi_linear", "qwen3_next", "recurrent_gemma")
 
 
 def taken(family, dtype=torch.float32, **changes):
@@ -113,16 +158,18 @@ def inputs_of(own, dtype=torch.float32):
     described = own.described
     gates = 0 if described.gate_up is not None else described.value_heads * described.value_dim
     width = described.channels + gates
-    return torch.randn(100, width).to(dtype), torch.randn(100, own.rates.dense().shape[0]).to(dtype)
+    rates = None if own.rates is None else torch.randn(100, own.rates.dense().shape[0]).to(dtype)
+    return torch.randn(100, width).to(dtype), rates
 
 
+@torch.inference_mode()
 def read(own, inputs, rates, lengths, kernels, every=16, prompt=True):
     """Return what the heads give for rows that are read in pieces, and the states that were kept."""
     state, given, begin = RecordedState(state_shape([own.described], torch.device("cpu")), every), [], 0
     for length in lengths:
         done = state.begin(begin, length, of_prompt=prompt)
         piece = slice(begin, begin + length)
-        given.append(own.read(0, inputs[piece], rates[piece], done, kernels))
+        given.append(own.read(0, inputs[piece], None if rates is None else rates[piece], done, kernels))
         state.end(done)
         begin += length
     return torch.cat(given), state.states
@@ -148,6 +195,10 @@ def of_widths(family, key, value):
         return {"linear_key_head_dim": key, "linear_value_head_dim": value}
     if family == "kimi_linear":
         return {"linear_head_dim": value}
+    if family == "jamba":
+        return {"mamba_d_state": key, "hidden_size": value}
+    if family == "recurrent_gemma":
+        return {"hidden_size": value * 2, "num_attention_heads": 2}
     return {"mamba_d_state": key, "mamba_d_head": value, "mamba_n_heads": 2, "hidden_size": value, "mamba_n_groups": 1}
 
 
@@ -159,11 +210,12 @@ def test_kernels_read_prompts_as_operators_do(widths, family):
     own, exact = taken(family, torch.bfloat16, **sizes), taken(family, **sizes)
     inputs, rates = inputs_of(own, torch.bfloat16)
     found, kept = read(own, inputs, rates, [40, 60], True)
-    expected, states = read(exact, inputs.float(), rates.float(), [100], False)
+    expected, states = read(exact, inputs.float(), None if rates is None else rates.float(), [100], False)
     assert error(found, expected) < 0.01
     for ours, theirs in zip(kept, states, strict=True):
         assert ours.position == theirs.position
-        most = 1e-4 if own.decay_up is None else 0.01  # a product of decays, whose numbers are bfloat16
+        # what some are computed from is bfloat16
+        most = 1e-4 if own.rates is not None and own.decay_up is None else 0.01
         assert all(error(ours.tensors[name], theirs.tensors[name]) < most for name in theirs.tensors)
     # token by token, and with stops elsewhere: the same bits
     assert torch.equal(read(own, inputs, rates, [1] * 100, True)[0], found)
@@ -193,7 +245,7 @@ def in_steps(lm, text, *lengths):
     "family",
     [
         *("bamba", "falcon_h1", "granitemoehybrid", "kimi_linear", "lfm2", "nemotron_h", "olmo_hybrid", "qwen3_next"),
-        *("qwen3_5_text", "zamba2"),
+        *("qwen3_5_text", "zamba2", "jamba", "mamba", "falcon_mamba", "recurrent_gemma"),
     ],
 )
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
@@ -211,7 +263,9 @@ def test_steps_of_the_kernels_are_the_model_in_float32(family, quantization):
 
 
 @KERNELS
-@pytest.mark.parametrize("family", [*FAMILIES, "falcon_h1", "lfm2", "nemotron_h", "olmo_hybrid", "zamba2"])
+@pytest.mark.parametrize(
+    "family", [*FAMILIES, "falcon_h1", "falcon_mamba", "lfm2", "mamba", "nemotron_h", "olmo_hybrid", "zamba2"]
+)
 @pytest.mark.parametrize("quantization", [None, "int4"])
 def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantization, family):
     lm = HuggingFaceLM(model(torch.bfloat16, family), take_over=True, quantization=quantization)
@@ -242,7 +296,9 @@ def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantizatio
 
 
 @KERNELS
-@pytest.mark.parametrize("family", ["falcon_h1", "kimi_linear", "qwen3_next", "zamba2"])
+@pytest.mark.parametrize(
+    "family", ["falcon_h1", "jamba", "kimi_linear", "mamba", "qwen3_next", "recurrent_gemma", "zamba2"]
+)
 def test_threads_change_no_bit_of_a_step(family):
     lm, before, outcomes = HuggingFaceLM(model(torch.bfloat16, family), take_over=True), torch.get_num_threads(), []
     cache = lm.new_cache(TEXT)
@@ -327,7 +383,9 @@ def test_rows_of_a_matrix_are_taken_in_another_order_and_given_back(family):
 @KERNELS
 @pytest.mark.long
 @pytest.mark.parametrize("law", ["target", "augmented"])
-@pytest.mark.parametrize("family", ["falcon_h1", "granitemoehybrid", "olmo_hybrid", "qwen3_5_text", "zamba2"])
+@pytest.mark.parametrize(
+    "family", ["falcon_h1", "granitemoehybrid", "jamba", "mamba", "olmo_hybrid", "qwen3_5_text", "zamba2"]
+)
 def test_answers_do_not_depend_on_who_proposes_nor_on_company(family, law):
     target = LoadedModel(
         HuggingFaceLM(model(torch.bfloat16, family, max_position_embeddings=4096), take_over=True),

@@ -95,7 +95,7 @@ def recurrent_at_random(rng):
     kind = rng.choice(
         [
             *("falcon_h1", "granitemoehybrid", "kimi_linear", "lfm2", "nemotron_h", "olmo_hybrid", "qwen3_5_text"),
-            *("qwen3_next", "zamba2"),
+            *("qwen3_next", "zamba2", "jamba", "mamba", "recurrent_gemma"),
         ]
     )
     keys, taps, heads = rng.choice([8, 16, 32, 48, 128]), rng.randint(2, 5), rng.choice([1, 2, 3])
@@ -143,6 +143,15 @@ def recurrent_at_random(rng):
         shape |= {"linear_head_dim": 32 * rng.randint(1, 4), "linear_conv_kernel_dim": taps, "q_lora_rank": None}
         shape |= {"kv_lora_rank": 64 * rng.randint(1, 3), "qk_nope_head_dim": 32, "qk_rope_head_dim": 32}
         shape |= {"v_head_dim": 32 * rng.randint(1, 2), "moe_intermediate_size": 32}
+    elif kind == "jamba":
+        shape |= {"num_attention_heads": shape["hidden_size"] // 32, "mamba_d_conv": taps, "mamba_d_state": keys}
+        shape |= {"mamba_expand": rng.choice([1, 2, 3]), "mamba_dt_rank": rng.randint(1, 70)}
+    elif kind == "recurrent_gemma":
+        shape |= {"num_attention_heads": shape["hidden_size"] // 32, "conv1d_width": taps, "intermediate_size": 192}
+        shape |= {"attention_window_size": rng.choice([20, 100])}
+    elif kind == "mamba":
+        shape |= {"conv_kernel": taps, "state_size": keys, "expand": rng.choice([1, 2, 3])}
+        shape |= {"time_step_rank": rng.randint(1, 70), "use_conv_bias": rng.random() < 0.5}
     elif kind == "lfm2":
         shape |= {
             "num_attention_heads": shape["hidden_size"] // 32,

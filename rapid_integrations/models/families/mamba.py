@@ -1,0 +1,73 @@
+"""Mamba and Falcon-Mamba: layers of Mamba and nothing else. And what Jamba's are described with."""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import Any
+
+from rapid_integrations.kernels.layers import Norm
+from rapid_integrations.models.description import Decoder, Layer, NotDescribedError, Recurrence, Selection
+from rapid_integrations.models.families.parts import rms_norm
+
+_TOGETHER = 64  # values of a state that a thread computes at a time
+
+
+def describe(model: Any) -> Decoder:
+    """Describe a model. It has no attention, so its heads are of no importance."""
+    base = model.base_model
+    layers = []
+    for each in base.layers:
+        norms = falcon_norms(each.mixer) if hasattr(each.mixer, "rms_eps") else (None, None, None)
+        layers.append(Layer(mamba(each.mixer, norms), None, rms_norm(each.norm)))
+    return Decoder(
+        heads=1,
+        kv_heads=1,
+        head_dim=_TOGETHER,
+        embedding=base.embeddings,
+        layers=layers,
+        modules=list(base.layers),
+        norm=rms_norm(base.norm_f),
+        head=model.lm_head,
+        rotations=[],
+    )
+
+
+def falcon_norms(module: Any) -> tuple[Norm | None, Norm | None, Norm | None]:
+    """Describe the norms of steps, keys and queries, which have no weights."""
+    norm = Norm(None, module.rms_eps)
+    return norm, norm, norm
+
+
+def mamba(module: Any, norms: tuple[Norm | None, Norm | None, Norm | None] = (None, None, None)) -> Recurrence:
+    """Describe a Mamba with `in_proj`, `conv1d`, `x_proj`, `dt_proj`, `A_log`, `D` and `out_proj`.
+
+    Args:
+        module: it.
+        norms: of what steps are computed from, of keys and of queries.
+
+    Raises:
+        NotDescribedError: its convolution has another activation than SiLU.
+    """
+    if module.activation not in ("silu", "swish"):
+        raise NotDescribedError(f"the convolutions of its layers have the activation {module.activation}")
+    values = module.intermediate_size
+    together = gcd(values, _TOGETHER)
+    return Recurrence(
+        inputs=(module.in_proj,),  # values and then gates
+        rates=(),
+        out=module.out_proj,
+        key_heads=1,
+        value_heads=values // together,
+        key_dim=module.ssm_state_size,
+        value_dim=together,
+        convolution=module.conv1d.weight,
+        decay=module.A_log,
+        bias=module.dt_proj.bias,
+        norm=None,
+        skip=module.D,
+        convolution_bias=module.conv1d.bias,
+        selection=Selection(module.x_proj, module.dt_proj, norms),
+    )
+
+
+CLASSES = dict.fromkeys(("MambaForCausalLM", "FalconMambaForCausalLM"), describe)
