@@ -39,7 +39,7 @@ def test_the_families_are_served(kind):
 
 
 def test_what_is_not_known_in_every_part_runs_as_transformers_does():
-    assert not FusedDecoder.serves(tiny("cwm"))
+    assert not FusedDecoder.serves(tiny("persimmon"))
     more = tiny_model("llama", 1)
     more.model.layers[1].mlp.register_parameter("more", nn.Parameter(torch.ones(3)))
     assert not FusedDecoder.serves(more)
@@ -153,8 +153,8 @@ def test_fingerprints_tell_weights_and_their_form_apart():
 
 
 def test_quantisation_needs_a_known_architecture():
-    with pytest.raises(UnsupportedModelError, match="quantization='int4' needs a family that is described.*Cwm"):
-        HuggingFaceLM(tiny("cwm"), take_over=True, quantization="int4")
+    with pytest.raises(UnsupportedModelError, match="quantization='int4' needs a family that is described.*Persimmon"):
+        HuggingFaceLM(tiny("persimmon"), take_over=True, quantization="int4")
     with pytest.raises(UnsupportedModelError, match="quantization"):
         HuggingFaceLM(tiny_model("llama", 1), quantization="int4")
 
