@@ -427,6 +427,12 @@ class CompressionConfig(Settings):
     min_chunks: int = Field(
         default=2, ge=1, description="number of best chunks that are kept whatever their score and size"
     )
+    opening_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="tokens of the beginning of the first document that the drafter always reads, in whole chunks and "
+        "at most a sixth of the budget: a contract's name, parties and date, which the words of a question do not find",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -438,6 +444,10 @@ class CompressionConfig(Settings):
     def budget(self, context_tokens: int) -> int:
         """Return how many tokens of a context of `context_tokens` the drafter reads."""
         return max(int(self.ratio * context_tokens), min(self.min_tokens, int(self.largest_share * context_tokens)))
+
+    def opening(self, budget: int) -> int:
+        """Return how many tokens of a document's beginning the drafter reads in any case."""
+        return min(self.opening_tokens, budget // 6)
 
 
 # --- other libraries' names -----------------------------------------------------------------------------------------

@@ -190,7 +190,13 @@ class Compressor(SharedResource):
         if self._rerank is not None:
             return self._reranked(contexts, query, document, found, config)
         chosen = select_positions(
-            document.sized(chunks), found.ranks, budget, -math.inf, config.min_chunks, eligible=found.eligible
+            document.sized(chunks),
+            found.ranks,
+            budget,
+            -math.inf,
+            config.min_chunks,
+            eligible=found.eligible,
+            always=document.opening(config.opening(budget)),
         )
         compression = compression_of(
             contexts, document.chunks, chunks, found.scores, chosen, found.source, document.labels, self._tokenizer
@@ -295,6 +301,10 @@ class Compressor(SharedResource):
                 tokens = len(self._tokenizer.offsets(passage.text))
                 new_chunks[passage.chunk] = replace(chunks[passage.chunk], text=passage.text, tokens=tokens)
         returned = [passage.chunk for passage in ranked if passage.chunk is not None]
+        opening = document.opening(config.opening(budget))
+        for position in (unasked := [each for each in opening if each not in returned]):
+            new_scores[position] = math.nan  # a reranker's scores have a scale of their own
+        returned += unasked
         sized = document.sized(new_chunks)
         chosen = select_positions(
             [sized[position] for position in returned],
@@ -302,6 +312,7 @@ class Compressor(SharedResource):
             budget,
             -math.inf,
             config.min_chunks,
+            always=[returned.index(position) for position in opening],
         )
         positions = sorted(returned[index] for index in chosen)
         compression = compression_of(

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -47,6 +48,12 @@ class IndexedDocument:
     def firsts(self) -> np.ndarray:
         """Return (n_chunks,) whether a chunk is the first of its context."""
         return np.array([number == 0 for of_context in self.chunks for number in range(len(of_context))], dtype=bool)
+
+    def opening(self, tokens: int) -> range:
+        """Return the positions of the chunks with which the first context that has any begins: as many as fit."""
+        first = next((of_context for of_context in self.chunks if of_context), ())
+        ends = accumulate(chunk.tokens for chunk in first)
+        return range(sum(end <= tokens for end in ends))
 
     def sized(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """Return the chunks with the sizes that the budget counts, which include the added labels."""

@@ -80,20 +80,23 @@ def select_positions(
     threshold: float,
     min_chunks: int,
     eligible: Sequence[bool] | None = None,
+    always: Sequence[int] = (),
 ) -> list[int]:
     """Return the selected positions in `chunks`, ascending.
 
-    Chunks are ranked by score (NaN is the lowest), and ties keep document order. A chunk that repeats a better ranked
-    one, apart from white space, is left out. The best `min_chunks` are taken whatever their score
-    and size. Of the rest, each chunk is taken that scores at least `threshold`, is `eligible` (None: all are) and still
-    fits into the remaining `budget` (tokens). So a short chunk may be taken after a long one that did not fit.
+    Those of `always` are among them, and the budget (tokens) pays for them first. Others are ranked by score (NaN is the
+    lowest), and ties keep document order. A chunk that repeats a better ranked one, apart from white space, is left
+    out. The best `min_chunks` are taken whatever their score and size. Of the rest, each chunk is taken that scores at
+    least `threshold`, is `eligible` (None: all are) and still fits into the remaining `budget`. So a short chunk may be
+    taken after a long one that did not fit.
     """
     assert len(chunks) == len(scores), f"{len(chunks)} chunks but {len(scores)} scores"
     values = [-math.inf if math.isnan(score) else float(score) for score in scores]  # NaN cannot be ordered
     ranking = sorted(range(len(chunks)), key=lambda position: (-values[position], position))
-    chosen: list[int] = []
-    spent = 0
-    for rank, position in enumerate(_without_repeats(ranking, chunks)):
+    chosen = list(always)
+    spent = sum(chunks[position].tokens for position in always)
+    unlike = _without_repeats([*always, *ranking], chunks)
+    for rank, position in enumerate(each for each in unlike if each not in always):
         tokens = chunks[position].tokens
         allowed = values[position] >= threshold and (eligible is None or eligible[position])
         if rank < min_chunks or (allowed and spent + tokens <= budget):

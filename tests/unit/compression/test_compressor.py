@@ -68,6 +68,25 @@ def test_the_budget_bounds_what_is_kept():
     assert result.kept_tokens == 32 == config.budget(result.context_tokens)
 
 
+LONG = document(*f"apple banana cherry damson elder fig {'grape ' * 18}".split())  # its budget is six chunks
+
+
+@pytest.mark.parametrize(("tokens", "opened"), [(0, 0), (15, 0), (16, 1), (128, 1)])
+def test_a_long_documents_beginning_is_kept_in_whole_chunks(tokens, opened):
+    config = CONFIG.model_copy(update={"opening_tokens": tokens})
+    result = compressor().compress([LONG], "elder", config)
+    assert [each.chunk.index for each in result.selected[0]] == ([0, 4] if opened else [4])
+    assert compressor().compress([FRUIT], "grape?", config).texts == (paragraph("grape"),)  # too short a document
+
+
+def test_the_beginning_is_that_of_the_first_context_with_text():
+    contexts = ["", document("apple", "banana"), document("cherry", "damson", "elder", *["fig"] * 20)]
+    config = CONFIG.model_copy(update={"opening_tokens": 20})
+    result = compressor().compress(contexts, "elder", config)
+    assert result.texts == ("", paragraph("apple"), paragraph("elder"))
+    assert result.selected[1][0].score < result.selected[2][0].score
+
+
 def test_the_threshold_is_the_embedders_unless_the_config_names_one():
     query = "grape grape grape grape damson"
     both = document("damson", "grape")

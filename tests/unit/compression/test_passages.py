@@ -137,6 +137,20 @@ def test_the_reranker_decides_among_what_was_found(search):
     assert compression.texts == (found[-1],) and compression.source == "reranker"
 
 
+def test_a_reranker_chooses_beside_a_long_documents_beginning():
+    text = "\n\n".join(f"part {number} says {number}" for number in range(40))
+    config = CompressionConfig(chunk_tokens=16, search="vectors", neighbours=0.0, opening_tokens=16)
+    best = Compressor(
+        HashEmbedder(threshold=-1.0),
+        TOKENIZER,
+        split=lambda t: t.split("\n\n"),
+        rerank=lambda query, found: [Passage(each.text, 7.0, each.chunk) for each in found if each.chunk == 30],
+    )
+    first, chosen = best.compress([text], "part 30", config).selected[0]
+    assert (first.chunk.index, chosen.chunk.index) == (0, 30)
+    assert (first.score, chosen.score) == (None, 7.0)  # a reranker's scores have a scale of their own
+
+
 def test_a_reranker_may_rewrite_texts_and_may_find_nothing():
     def shorten(query, found):
         return [Passage("short", 1.0, found[0].chunk)]

@@ -66,6 +66,15 @@ def test_what_was_taken_regardless_counts_against_the_budget():
     assert select_positions(distinct(15, 10, 5), [0.9, 0.8, 0.7], 20, 0.1, 1) == [0, 2]
 
 
+def test_the_budget_pays_first_for_what_is_always_taken():
+    chunks, scores = distinct(10, 10, 10, 10), [0.0, 0.9, 0.8, 0.7]
+    assert select_positions(chunks, scores, 30, 0.1, 1) == [1, 2, 3]
+    assert select_positions(chunks, scores, 30, 0.1, 1, always=[0]) == [0, 1, 2]
+    assert select_positions(chunks, scores, 0, 0.1, 1, always=[0]) == [0, 1]  # the best one beside it, as ever
+    repeated = chunks_of(("a", 10), ("b", 10), ("a", 10), ("c", 10))
+    assert select_positions(repeated, [0.0, 0.9, 0.8, 0.7], 30, 0.1, 1, always=[0]) == [0, 1, 3]
+
+
 def test_repeats_are_skipped_and_do_not_count_as_chunks():
     chunks = chunks_of(("same text", 5), ("other", 5), ("same\n  text ", 5), ("third", 5))
     assert select_positions(chunks, [0.5, 0.4, 0.5, 0.1], 100, 0.3, 3) == [0, 1, 3]
