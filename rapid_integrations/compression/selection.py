@@ -84,11 +84,11 @@ def select_positions(
 ) -> list[int]:
     """Return the selected positions in `chunks`, ascending.
 
-    Those of `always` are among them, and the budget (tokens) pays for them first. Others are ranked by score (NaN is the
-    lowest), and ties keep document order. A chunk that repeats a better ranked one, apart from white space, is left
-    out. The best `min_chunks` are taken whatever their score and size. Of the rest, each chunk is taken that scores at
-    least `threshold`, is `eligible` (None: all are) and still fits into the remaining `budget`. So a short chunk may be
-    taken after a long one that did not fit.
+    Those of `always` are among them, and the budget (tokens) pays for them first. Others are ranked by score (NaN is
+    the lowest), and ties keep document order. A chunk that repeats a better ranked one, apart from white space, is
+    left out. The best `min_chunks` are taken whatever their score and size. Of the rest, each chunk is taken that
+    scores at least `threshold`, is `eligible` (None: all are) and still fits into the remaining `budget`. So a short
+    chunk may be taken after a long one that did not fit.
     """
     assert len(chunks) == len(scores), f"{len(chunks)} chunks but {len(scores)} scores"
     values = [-math.inf if math.isnan(score) else float(score) for score in scores]  # NaN cannot be ordered
