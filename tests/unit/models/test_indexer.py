@@ -78,6 +78,7 @@ def token_by_token(own, text):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("most", "hidden"), [(128, 0), (0, 0), (0, 3), (0, 1000)])
 @pytest.mark.parametrize("numbers", [1, 40_000, 2**25])
+@pytest.mark.long
 def test_pieces_of_any_length_give_the_models_own_logits(monkeypatch, family, numbers, most, hidden):
     """Also behind a beginning that is shared, and where a piece begins before the first row that chooses."""
     monkeypatch.setattr(indexer, "_MOST_NUMBERS", numbers)
@@ -135,6 +136,7 @@ def test_kernels_give_a_tree_the_bits_of_its_chains(family, kv_dtype, context):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kv_dtype", [None, "int8"])
 @pytest.mark.parametrize("chosen", [CHOSEN, 600, 1000])
+@pytest.mark.long
 def test_kernels_compute_what_the_operators_compute_on_the_same_rows(family, kv_dtype, chosen):
     """Both read the same stored rows. Rounding makes rows take other experts and keys, and the operators' more so.
 
@@ -164,6 +166,7 @@ def test_kernels_compute_what_the_operators_compute_on_the_same_rows(family, kv_
 @KERNELS
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kv_dtype", [None, "int8"])
+@pytest.mark.long
 def test_threads_and_company_change_no_bit_where_some_rows_choose(family, kv_dtype):
     lm, before, outcomes = taken(torch.bfloat16, family, index_n_heads=3), torch.get_num_threads(), []
     if kv_dtype:
@@ -323,6 +326,7 @@ def test_the_kernels_say_which_indexers_they_serve():
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", [torch.float32, pytest.param(torch.bfloat16, marks=KERNELS)])
 @pytest.mark.parametrize("kv_dtype", [None, "int8"])
+@pytest.mark.long
 def test_drafts_shared_documents_and_files_change_no_answer(tmp_path, family, kind, kv_dtype):
     def engine(**options):
         loaded = wrap(model(kind, family), byte_tokenizer(), take_over=True)
