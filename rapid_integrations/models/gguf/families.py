@@ -7,6 +7,7 @@ Gemmas.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from math import isclose, log
 from typing import Any
@@ -203,6 +204,20 @@ def _granite4(told: Told, tensors: Tensors) -> dict[str, Any]:
 
 
 _OF_OTHER_MODULES = near_llama.ARCHITECTURES | layer_norms.ARCHITECTURES | latent.WITHOUT_EXPERTS
+_MAMBA = Architecture(
+    "MambaForCausalLM",
+    "mamba",
+    partial(mamba.numbers_of, normalised=False),
+    mamba.NAMES,
+    plain=mamba.plain("mixer"),
+    keys=mamba.KEYS,
+    epsilon=mamba.EPSILON,
+    forms=mamba.forms("mixer"),
+    outer=mamba.MODULES_AROUND,
+    layers="backbone.layers.",
+    attends=False,
+)
+
 ARCHITECTURES = _OF_OTHER_MODULES | {
     "llama": Architecture("LlamaForCausalLM", "llama", _nothing, LLAMA, interleaved=True, by_transformers=True),
     "qwen2": Architecture("Qwen2ForCausalLM", "qwen2", _nothing, LLAMA, biases=frozenset(QKV), by_transformers=True),
@@ -337,19 +352,7 @@ ARCHITECTURES = _OF_OTHER_MODULES | {
         some_attend=True,
         outer=mamba.AROUND_JAMBA,
     ),
-    "mamba": Architecture(
-        "MambaForCausalLM",
-        "mamba",
-        partial(mamba.numbers_of, normalised=False),
-        mamba.NAMES,
-        plain=mamba.plain("mixer"),
-        keys=mamba.KEYS,
-        epsilon=mamba.EPSILON,
-        forms=mamba.forms("mixer"),
-        outer=mamba.MODULES_AROUND,
-        layers="backbone.layers.",
-        attends=False,
-    ),
+    "mamba": _MAMBA,
     "granitehybrid": Architecture(
         "GraniteMoeHybridForCausalLM",
         "granitemoehybrid",
@@ -380,18 +383,11 @@ WITH_POSITIONS = {
 """The same for files of which another model is meant if they say that attentions know positions."""
 
 NORMALISED = {
-    "mamba": Architecture(
-        "FalconMambaForCausalLM",
-        "falcon_mamba",
-        partial(mamba.numbers_of, normalised=True),
-        mamba.NAMES,
-        plain=mamba.plain("mixer"),
-        keys=mamba.KEYS,
-        epsilon=mamba.EPSILON,
-        forms=mamba.forms("mixer"),
-        outer=mamba.MODULES_AROUND,
-        layers="backbone.layers.",
-        attends=False,
+    "mamba": replace(
+        _MAMBA,
+        class_name="FalconMambaForCausalLM",
+        model_type="falcon_mamba",
+        own=partial(mamba.numbers_of, normalised=True),
     ),
 }
 """The same for files of Mamba that say that steps, keys and queries are normalised."""
