@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from rapid_integrations.decoding.account import Account
+from rapid_integrations.decoding.row_share import RowShare
 
 SHARE_PER_TOKEN = 0.05
 """Modelled share of a pass that each further row adds. Seeded requests use it, as they must not depend on clocks."""
@@ -91,6 +92,12 @@ class CostModel:
         return drafted * self.propose + self.verify + self.verify_per_token * drafted + score
 
 
+Shares: TypeAlias = tuple[RowShare | None, RowShare | None]
+"""What a draft token adds to verifying and to scoring, known from other requests; None: it is not."""
+
+NO_SHARES: Shares = (None, None)
+
+
 class LinearCost:
     """A running fit of seconds = base + slope * K, that starts from a guess.
 
@@ -102,31 +109,39 @@ class LinearCost:
     Args:
         base: the guessed base, in any unit.
         slope: the guessed slope, in the same unit.
+        share: the ratio of slope to base in place of the guessed one. It learns from every round with a draft.
     """
 
     MEMORY = 0.95  # weight of the past, per round
+    PLAIN_MEMORY = 0.8  # the same per round without a draft, of what such a round takes
     PRIOR_LENGTH = 8
     PRIOR_WEIGHT = 0.3
     LEAST_BASE = 0.05  # share of the mean seconds of a round
 
-    def __init__(self, base: float, slope: float) -> None:
-        self.base, self.slope = base, slope
-        self._share = slope / base if base else 0.0
+    def __init__(self, base: float, slope: float, share: RowShare | None = None) -> None:
+        self._guess = share or RowShare(slope / base if base else 0.0)
+        self._learns = share is not None
+        self.base, self.slope = base, base * self._guess.value
+        self._plain = 0.0  # seconds of a round without a draft; 0 before the first one
         self._rounds = self._lengths = self._squares = self._seconds = self._products = 0.0
 
     def observe(self, length: int, seconds: float) -> None:
         """Add the seconds of a round with `length` draft tokens to the fit."""
-        keep = self.MEMORY
+        if self._learns and not length:
+            self._plain += (seconds - self._plain) * (1 - self.PLAIN_MEMORY if self._plain else 1.0)
+        elif self._learns and self._plain:
+            self._guess.learn(length, seconds / self._plain - 1)
+        keep, share = self.MEMORY, self._guess.value
         self._rounds = keep * self._rounds + 1
         self._lengths = keep * self._lengths + length
         self._squares = keep * self._squares + length * length
         self._seconds = keep * self._seconds + seconds
         self._products = keep * self._products + length * seconds
         # This is the base if the guessed ratio were right. It places the prior's two points.
-        base = self._seconds / (self._rounds + self._share * self._lengths)
+        base = self._seconds / (self._rounds + share * self._lengths)
         weight, far = self.PRIOR_WEIGHT, self.PRIOR_LENGTH
         n, k, kk = self._rounds + 2 * weight, self._lengths + weight * far, self._squares + weight * far * far
-        there = base * (1 + self._share * far)
+        there = base * (1 + share * far)
         t, kt = self._seconds + weight * (base + there), self._products + weight * far * there
         self.slope = max(0.0, (n * kt - k * t) / (n * kk - k * k))
         self.base = (t - self.slope * k) / n
@@ -166,6 +181,7 @@ class AdaptiveDraftLength:
         costs: a first guess, in any unit.
         measure: learn costs from time.
         min_length: the smallest K; 0 allows falling back to plain decoding.
+        shares: what a token adds to verifying and to scoring, known from other requests.
     """
 
     COST_MEMORY = 0.9  # weight of the past in the running mean of the cost of proposing, per round
@@ -173,10 +189,18 @@ class AdaptiveDraftLength:
     PLAIN_MEMORY = 0.99  # the same per token without a draft: the text may have changed since
     FIRST_WAIT, LONGEST_WAIT = 16, 256  # tokens before drafting is tried again; each wait is twice the one before
 
-    def __init__(self, max_length: int, costs: CostModel, *, measure: bool = True, min_length: int = 0) -> None:
+    def __init__(
+        self,
+        max_length: int,
+        costs: CostModel,
+        *,
+        measure: bool = True,
+        min_length: int = 0,
+        shares: Shares = NO_SHARES,
+    ) -> None:
         self._max, self._min = max_length, min_length
-        self._verify = LinearCost(costs.verify, costs.verify_per_token)
-        self._score = LinearCost(costs.score, costs.score_per_token)
+        self._verify = LinearCost(costs.verify, costs.verify_per_token, shares[0])
+        self._score = LinearCost(costs.score, costs.score_per_token, shares[1])
         self._propose = costs.propose
         self._propose_measured = False
         self._score_when_accepted = costs.score_when_accepted

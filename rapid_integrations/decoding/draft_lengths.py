@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rapid_integrations.decoding.draft_length import (
+    NO_SHARES,
     SHARE_PER_TOKEN,
     AdaptiveDraftLength,
     CostModel,
     DraftLength,
     FixedDraftLength,
+    Shares,
 )
+from rapid_integrations.decoding.row_share import RowShares
 from rapid_integrations.decoding.tree_shape import AdaptiveShape, FixedShape, TreeShape
 
 _ROWS_OF_A_TREE = 15  # target and drafter read it in one pass of 32 rows
@@ -61,6 +64,7 @@ class DraftLengths:
         together: bool,
         measure: bool,
         row_share: float = SHARE_PER_TOKEN,
+        shares: RowShares | None = None,
     ) -> DraftLengths:
         """Return choosers that learn which K is fastest.
 
@@ -71,7 +75,8 @@ class DraftLengths:
             scores_own_drafts: the drafter writes the drafts, so that it scores them for nothing.
             together: verifying and scoring are one pass, of which `verify` is the whole.
             measure: costs are learnt from a clock. If not, they stay those given: a seed then reproduces a sample.
-            row_share: the share of a pass that a further row adds.
+            row_share: the share of a pass that a further row adds, before anything was measured.
+            shares: what the engine's other requests have measured. Not used without `measure`.
         """
         share = row_share
         if together:  # a draft token is a row of the target, and one of the drafter if that has not written it
@@ -81,11 +86,22 @@ class DraftLengths:
         else:
             copies = CostModel(0.0, score, verify, share * verify, share * score)
             drafts = replace(copies, propose=write, score_when_accepted=scores_own_drafts)
+
+        def known(way: str, costs: CostModel) -> Shares:
+            if shares is None or not measure:
+                return NO_SHARES
+            guesses = (costs.verify_per_token, costs.verify), (costs.score_per_token, costs.score)
+            verify, score = (shares.of((way, part, together), *guess) for part, guess in enumerate(guesses))
+            return verify, score
+
+        def length(way: str, costs: CostModel) -> DraftLength:
+            return AdaptiveDraftLength(most, costs, measure=measure, shares=known(way, costs))
+
         return cls(
-            lambda: AdaptiveDraftLength(most, copies, measure=measure),
-            lambda: AdaptiveDraftLength(most, drafts, measure=measure),
-            lambda: AdaptiveShape(min(most, _ROWS_OF_A_TREE), copies, measure=measure),
-            lambda cost: AdaptiveDraftLength(most, replace(copies, propose=cost), measure=measure),
+            lambda: length("copies", copies),
+            lambda: length("drafts", drafts),
+            lambda: AdaptiveShape(min(most, _ROWS_OF_A_TREE), copies, measure=measure, shares=known("trees", copies)),
+            lambda cost: length("writer", replace(copies, propose=cost)),
             copies=copies,
             drafts=drafts,
             measure=measure,

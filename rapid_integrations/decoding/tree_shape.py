@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rapid_integrations.decoding.account import Account
-from rapid_integrations.decoding.draft_length import CostModel, LinearCost, RoundTimes
+from rapid_integrations.decoding.draft_length import NO_SHARES, CostModel, LinearCost, RoundTimes, Shares
 
 
 class TreeShape(Protocol):
@@ -62,12 +62,13 @@ class AdaptiveShape:
         most: tokens of a tree at most, and of a path.
         costs: a first guess, in any unit.
         measure: learn costs from time.
+        shares: what a token adds to verifying and to scoring, known from other requests.
     """
 
-    def __init__(self, most: int, costs: CostModel, *, measure: bool = True) -> None:
+    def __init__(self, most: int, costs: CostModel, *, measure: bool = True, shares: Shares = NO_SHARES) -> None:
         self.depth = self.most = most
-        self._verify = LinearCost(costs.verify, costs.verify_per_token)
-        self._score = LinearCost(costs.score, costs.score_per_token)
+        self._verify = LinearCost(costs.verify, costs.verify_per_token, shares[0])
+        self._score = LinearCost(costs.score, costs.score_per_token, shares[1])
         self._measure = measure
         self._account = Account()
 

@@ -31,6 +31,7 @@ from rapid_integrations.config import (
     require_known,
 )
 from rapid_integrations.decoding.prefixes import Prefixes
+from rapid_integrations.decoding.row_share import RowShares
 from rapid_integrations.engine.admission import Admission
 from rapid_integrations.engine.forked import computes
 from rapid_integrations.engine.life import EngineLife
@@ -179,6 +180,7 @@ class RapidEngine(RunningEngine):
             None if prefix_cache_dir is None else PrefixStore(prefix_cache_dir, prefix_cache_dir_bytes),
             automatic=prefix_cache_bytes == "auto",
         )
+        self._shares = RowShares()
         self._worker = Worker(Admission(kv_budget(kv_cache_bytes, devices), self._prefixes.running_bytes))
         # If the engine is never closed: models that the caller passed in get their attention setting back.
         self._abandoned = weakref.finalize(self, abandon, os.getpid(), self._worker, self._prefixes, models)

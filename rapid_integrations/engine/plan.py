@@ -17,6 +17,7 @@ from rapid_integrations.decoding.draft_lengths import DraftLengths
 from rapid_integrations.decoding.elsewhere import ModelElsewhere
 from rapid_integrations.decoding.proposal import SelfDrafting
 from rapid_integrations.decoding.reader import Reader
+from rapid_integrations.decoding.row_share import RowShares
 from rapid_integrations.engine.loaded_models import EngineModels
 from rapid_integrations.engine.prepared_prompt import PreparedPrompt
 from rapid_integrations.errors import ConfigurationError
@@ -278,6 +279,7 @@ def draft_lengths(
     draft_lm: float | None,
     *,
     together: bool,
+    shares: RowShares,
 ) -> DraftLengths:
     """Return the factory of draft-length choosers for a request whose prompts are prefilled.
 
@@ -286,6 +288,7 @@ def draft_lengths(
         target: its reader.
         drafter, draft_lm: bytes that a step of one token reads of them (`step_bytes`); None without one.
         together: target and drafter read each draft in one pass.
+        shares: what rows have taken in the engine's other requests.
     """
     if plan.draft_length != "auto":
         return DraftLengths.fixed(plan.draft_length)
@@ -307,6 +310,7 @@ def draft_lengths(
         # The law "lenient" does depend on it, so it is the same each time.
         measure=(sampling.greedy or sampling.seed is None) and plan.law.kind != "lenient",
         row_share=SHARE_ON_PROCESSORS if target.model.device.type == "cpu" else SHARE_PER_TOKEN,
+        shares=shares,
     )
 
 

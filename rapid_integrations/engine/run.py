@@ -16,6 +16,7 @@ from rapid_integrations.decoding.passes import RIDERS, Steps, side_by_side
 from rapid_integrations.decoding.prefixes import RequestReaders
 from rapid_integrations.decoding.proposal import MOST_TOKENS, ProposerRequest
 from rapid_integrations.decoding.reader import Reader, prefill_chunk
+from rapid_integrations.decoding.row_share import RowShares
 from rapid_integrations.decoding.rules import Rules
 from rapid_integrations.decoding.several_drafters import SeveralDrafters
 from rapid_integrations.decoding.stopping import Stopping, Taken
@@ -41,13 +42,20 @@ class Run:
         models: the engine's models.
         request: the request to run.
         readers: open the prompts on caches that may already hold their beginning.
+        shares: what rows have taken in the engine's other requests.
         report: told of the prefill's progress.
     """
 
     def __init__(
-        self, models: EngineModels, request: Request, readers: RequestReaders, report: OnProgress = ignore_progress
+        self,
+        models: EngineModels,
+        request: Request,
+        readers: RequestReaders,
+        shares: RowShares,
+        report: OnProgress = ignore_progress,
     ) -> None:
         self._models, self._request, self._readers, self._report = models, request, readers, report
+        self._shares = shares
         sampling, prompts, eos = request.asked.sampling, request.prompts, models.vocabulary.eos_token_ids
         penalty = Penalties(
             sampling.repetition_penalty,
@@ -148,6 +156,7 @@ class Run:
             None if drafter is None else self._step_bytes(drafter),
             self._writer_bytes(),
             together=self._scores_together(),
+            shares=self._shares,
         )
         texts = IndexedTexts() if self._depends() else self._readers.texts
         ids = prompts.target_ids, prompts.drafter_ids

@@ -22,6 +22,7 @@ from rapid_integrations.config import CompressionConfig, SamplingParams
 from rapid_integrations.decoding.passes import Steps
 from rapid_integrations.decoding.prefixes import Prefixes, RequestReaders
 from rapid_integrations.decoding.recorder import Recorder
+from rapid_integrations.decoding.row_share import RowShares
 from rapid_integrations.engine.answering import AnsweringEngine
 from rapid_integrations.engine.drafter_alone import by_drafter_alone, comes_first, fits_beside
 from rapid_integrations.engine.forked import computes
@@ -58,6 +59,7 @@ class RunningEngine(AnsweringEngine):
     vocabulary: Vocabulary
     _vocab_size: int
     _prefixes: Prefixes
+    _shares: RowShares
     _worker: Worker
     _sources: RecentSources
     _streams: weakref.WeakSet[CompletionStream]
@@ -218,7 +220,7 @@ class RunningEngine(AnsweringEngine):
 
     def _answer(self, models: EngineModels, request: Request, job: Job) -> Steps[None]:
         subject = about(request.prompts.target)
-        with self._prefixes.request(subject) as readers, Run(models, request, readers, job.report) as run:
+        with self._prefixes.request(subject) as readers, Run(models, request, readers, self._shares, job.report) as run:
             job.held = readers.own_bytes
             if (instead := run.abstained()) is not None:
                 job.put(instead)

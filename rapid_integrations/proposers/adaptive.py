@@ -117,8 +117,8 @@ class Adaptive(Proposer):
 
     def observe(self, times: RoundTimes) -> None:
         """Learn from a round for the candidate whose proposal was used."""
-        for candidate in self._candidates:
-            candidate.proposer.observe(times if candidate is self._asked else OTHERS)
+        for candidate in self._candidates:  # all learn what a round without a draft takes
+            candidate.proposer.observe(times if candidate is self._asked or not times.drafted else OTHERS)
         used = self._asked if times.drafted else self._nothing
         used.gain.observe(times)
         for candidate in self._candidates:

@@ -74,8 +74,8 @@ class Hybrid(Proposer):
         return False
 
     def observe(self, times: RoundTimes) -> None:
-        """Learn from a round for the kind of proposal that it used."""
-        self._lookup.observe(times if self._copied else OTHERS)
+        """Learn from a round for the kind of proposal that it used; both learn what a round without a draft takes."""
+        self._lookup.observe(times if self._copied or not times.drafted else OTHERS)
         self._drafts.observe(OTHERS if self._copied else times)
 
     @property

@@ -23,13 +23,14 @@ SMALL = CompressionConfig(chunk_tokens=16, min_tokens=64, min_chunks=1)
 
 class Always(Proposer):
     def __init__(self, token, finds=True):
-        self.token, self.finds, self.seen, self.rounds = token, finds, [], 0
+        self.token, self.finds, self.seen, self.rounds, self.plain = token, finds, [], 0, 0
 
     def propose(self, limit, rng):
         return Proposal((self.token,) * min(limit, 4) if self.finds else ())
 
     def observe(self, times):
         self.rounds += times.drafted > 0
+        self.plain += times.verify_s > 0 and not times.drafted
 
     def commit(self, token_ids):
         self.seen += token_ids
@@ -55,6 +56,14 @@ def test_each_is_tried_and_the_best_preferred():
     used = rounds(made(Always(1), Always(2)), 20, {1: 0, 2: 4})
     assert used[:6] == [1, 1, 2, 2, None, None]
     assert set(used[6:]) == {2}
+
+
+def test_all_learn_what_a_round_without_a_draft_takes():
+    finds, nothing = Always(1), Always(2, finds=False)
+    used = rounds(made(finds, nothing), 6, {1: 4})
+    assert 0 < used.count(None) < 6
+    assert finds.plain == nothing.plain == used.count(None)
+    assert (finds.rounds, nothing.rounds) == (used.count(1), 0)
 
 
 def test_nothing_is_proposed_if_drafts_do_not_pay():

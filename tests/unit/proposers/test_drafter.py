@@ -198,6 +198,13 @@ class TestHybridLearnsBothLengths:
         hybrid.observe(RoundTimes(4, 0, 0.1, 0.0, 1.0))
         assert drafted.acceptance < before
 
+    def test_a_round_without_a_draft_tells_both_what_a_pass_takes(self, hybrid, lengths):
+        copied, drafted = lengths
+        hybrid.commit([9, 9, 9])
+        run_alone(hybrid.propose(0, None))
+        hybrid.observe(RoundTimes(0, 0, 0.0, 0.0, 7.0))
+        assert copied._verify.measured and drafted._verify.measured
+
     def test_both_parts_keep_up_with_the_text(self, hybrid):
         lookup, model = hybrid.parts
         hybrid.commit([5, 6])
