@@ -29,7 +29,6 @@ from rapid_integrations.kernels.cpu import (
     NativeDecoder,
     NativeInputs,
     NativeMatrix,
-    NativeStreams,
     native_library,
     native_variant,
     why_not_native,
@@ -37,10 +36,11 @@ from rapid_integrations.kernels.cpu import (
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix
 from rapid_integrations.kernels.cpu.torchs_threads import on_torchs_threads
 from rapid_integrations.kernels.cuda import why_not_cuda
+from rapid_integrations.models.alternating import native_streams
 from rapid_integrations.models.block_linear import BlockLinear, BlockTable, bits_of
 from rapid_integrations.models.decoder_layer import TakenLayer
 from rapid_integrations.models.decoder_widths import columns_of, head_dims_of, rank_of
-from rapid_integrations.models.description import Decoder, LayerInputs, NotDescribedError, Streams, settings_of
+from rapid_integrations.models.description import Decoder, LayerInputs, NotDescribedError, settings_of
 from rapid_integrations.models.families import FAMILIES, describe, left_over
 from rapid_integrations.models.given_states import wants_last
 from rapid_integrations.models.gpu_steps import gpu_steps
@@ -122,7 +122,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
                 logit_scale=described.logit_scale,
                 logit_softcap=described.logit_softcap,
                 inputs=_native_inputs(described.inputs),
-                streams=_native_streams(described.streams),
+                streams=None if described.streams is None else native_streams(described.streams),
                 positions=None if described.positions is None else described.positions.table,
                 embedding_norm=described.embedding_norm,
             )
@@ -494,13 +494,6 @@ def _native_inputs(inputs: LayerInputs | None) -> NativeInputs | None:
         inputs.projection_scale,
         inputs.factor,
     )
-
-
-def _native_streams(streams: Streams | None) -> NativeStreams | None:
-    if streams is None:
-        return None
-    spread, merged = ([NativeMatrix(each.weight.data) for each in part] for part in (streams.spread, streams.merged))
-    return NativeStreams(spread, merged, streams.active)
 
 
 def _native_head(head: Linear) -> AnyMatrix:

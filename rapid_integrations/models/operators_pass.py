@@ -20,15 +20,15 @@ from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models import alternating
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.block_linear import BlockTable
-from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown
+from rapid_integrations.models.decoder_layer import TakenLayer
 from rapid_integrations.models.description import Decoder, LayerInputs
 from rapid_integrations.models.given_states import GivenStates, wants_last
 from rapid_integrations.models.indexer import Choice, IndexRows, TakenIndexer
 from rapid_integrations.models.linear import Linear, PlainLinear
-from rapid_integrations.models.norms import normalised, normed_rows
+from rapid_integrations.models.norms import add_and_norm, normalised, normed_rows
 from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.recurrence import TakenRecurrence
-from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head
+from rapid_integrations.models.rotation import Rotations, Tables, grown, spread_over_head
 from rapid_integrations.models.short_convolution import TakenConvolution
 from rapid_integrations.models.sparse_attention import sparse_attention
 
