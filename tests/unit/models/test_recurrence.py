@@ -188,6 +188,7 @@ def test_steps_of_the_kernels_are_the_model_in_float32(family, quantization):
     assert error(found[40:], expected[40:]) < max(1.5 * prompt, 0.2 if quantization else 0.04)
 
 
+@pytest.mark.in_a_hurry(4)
 @KERNELS
 @pytest.mark.parametrize(
     "family", [*FAMILIES, "falcon_h1", "falcon_mamba", "lfm2", "mamba", "nemotron_h", "olmo_hybrid", "zamba2"]
@@ -221,6 +222,7 @@ def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantizatio
         done += 1 + accepted
 
 
+@pytest.mark.in_a_hurry(2)
 @KERNELS
 @pytest.mark.parametrize(
     "family", ["falcon_h1", "jamba", "kimi_linear", "mamba", "qwen3_next", "recurrent_gemma", "zamba2"]
@@ -290,6 +292,7 @@ def test_a_described_model_says_what_it_holds():
     assert lm.windowed == (0, 0)
 
 
+@pytest.mark.in_a_hurry(2)
 @pytest.mark.parametrize(
     "family", ["falcon_h1", "granitemoehybrid", "nemotron_h", "qwen3_next", "qwen3_5_text", "zamba2"]
 )
