@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import pytest
 
-from tests.toys.budget import by_day, left_for_the_night
+from tests.toys.budget import BUDGET, by_day, covering, left_for_the_night, spread
 from tests.toys.children import Children
 
 # A shell starts what runs in its background with Ctrl-C ignored. Tests of Ctrl-C, and the children that they start,
@@ -76,6 +76,8 @@ def pytest_collection_modifyitems(items):
             if left_for_the_night(place, *turn.args):
                 item.add_marker(pytest.mark.slow)
     leave_combinations_for_the_night(items)
+    if BUDGET == "quick":
+        leave_cases_for_later(items)
     yield  # what the markers leave out is gone
     items.sort(key=lambda item: item.get_closest_marker("process") is None)  # otherwise in their order
 
@@ -93,14 +95,41 @@ def leave_combinations_for_the_night(items):
             cases[place].add_marker(pytest.mark.slow)
 
 
+def leave_cases_for_later(items):
+    """Mark cases that `make test-quick` leaves to `make test`.
+
+    Of a test's combinations of parameters those are tried in a hurry in which each value of each parameter is met once,
+    and with `in_a_hurry` so many of them, spread over all.
+    """
+    tests = defaultdict(list)
+    for item in items:
+        left_out = any(item.get_closest_marker(name) is not None for name in ("slow", "long", "process"))
+        few = item.get_closest_marker("in_a_hurry") is not None
+        if not left_out and hasattr(item, "callspec") and (few or len(item.callspec.params) > 1):
+            tests[item.parent, item.originalname].append(item)
+    for cases in tests.values():
+        kept = covering(map(_values, cases), 1)
+        if (few := cases[0].get_closest_marker("in_a_hurry")) is not None:
+            kept = spread(kept, *few.args)
+        for place in set(range(len(cases))).difference(kept):
+            cases[place].add_marker(pytest.mark.long)
+
+
 def _values(item):
     """Return the values of a test's parameters; those that one `parametrize` gives together are one."""
-    given = {name: repr(value) for name, value in item.callspec.params.items()}
+    given = {name: _shown(value) for name, value in item.callspec.params.items()}
     joined = []
     for mark in item.iter_markers("parametrize"):
         names = mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0]
         joined.append(tuple(given.pop(name.strip()) for name in names))
     return (*joined, *given.values())  # those of fixtures, each by itself
+
+
+def _shown(value):
+    try:
+        return repr(value)
+    except (RecursionError, ValueError):  # of what holds itself or is very deep, and of huge integers
+        return f"{type(value).__name__} {id(value)}"
 
 
 @pytest.fixture(scope="session", autouse=True)

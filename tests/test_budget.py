@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import leave_combinations_for_the_night
+from tests.conftest import leave_cases_for_later, leave_combinations_for_the_night
 from tests.toys import budget
-from tests.toys.budget import by_day, covering, pairs
+from tests.toys.budget import by_day, covering, pairs, spread
 from tests.toys.repository import ROOT
 
 SHAPES = [(2,), (3, 1), (2, 2, 2), (5, 3, 2), (4, 4, 4), (9, 3, 2, 2), (2,) * 7, (6, 5, 4, 3, 2)]
@@ -112,3 +112,30 @@ def test_marked_tests_are_thinned(monkeypatch):
         (p["b"], p["c"], repr(p["d"])) for p in (i.callspec.params for i in day if i.originalname == "test_pairs")
     }
     assert len(met_by) == 6
+
+
+def test_in_a_hurry_each_value_is_met_and_of_many_cases_a_few():
+    each, few, long = pytest.mark.pairs.mark, pytest.mark.in_a_hurry(2).mark, pytest.mark.long.mark
+    items = [Item([mark], a=a, b=b) for mark in (each, few, long) for a in range(4) for b in range(3)]
+    leave_cases_for_later(items)
+    kept = [item for item in items if item.get_closest_marker("long") is None]
+    found = {(item.originalname, *item.callspec.params.values()) for item in kept}
+    assert found == {
+        *(("test_pairs", a, b) for a, b in ((0, 0), (1, 1), (2, 2), (3, 0))),
+        *(("test_in_a_hurry", a, b) for a, b in ((0, 0), (2, 2))),
+    }
+
+
+def test_cases_are_spread_over_all():
+    assert spread([*range(7)], 3) == [0, 2, 4] and spread([*range(3)], 3) == spread([*range(3)], 9) == [0, 1, 2]
+
+
+def test_values_that_cannot_be_written_down_are_told_apart():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    values = deep, [deep], 10**5000, 10**5001
+    items = [Item([pytest.mark.pairs.mark], a=a, b=b) for a in values for b in range(2)]
+    leave_cases_for_later(items)
+    kept = [item.callspec.params for item in items if item.get_closest_marker("long") is None]
+    assert [next(place for place, each in enumerate(values) if each is case["a"]) for case in kept] == [0, 1, 2, 3]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, relu
 
+from rapid_integrations.kernels.cpu import NativeAlternation, NativeLaurel, NativeMatrix, NativeStreams
 from rapid_integrations.models.description import Alternation, Laurel, Streams
 from rapid_integrations.models.linear import PlainLinear
 from rapid_integrations.models.norms import normalised, normed_rows
@@ -61,6 +62,25 @@ def thinned(gate: Tensor, sparsity: float) -> Tensor:
 def quantile(sparsity: float, dtype: torch.dtype) -> float:
     """Return what a share `sparsity` of the standard normal distribution is below, rounded to the model's dtype."""
     return float(torch.special.ndtri(torch.tensor(sparsity)).to(dtype))
+
+
+def native_laurel(own: Laurel) -> NativeLaurel:
+    """Return a learned augmented residual for the kernels."""
+    left, right = (NativeMatrix(each.weight.data) for each in (own.left, own.right))
+    return NativeLaurel(left, right, own.norm)
+
+
+def native_alternation(own: Alternation) -> NativeAlternation:
+    """Return how a layer guesses and corrects streams of states, for the kernels."""
+    prediction, correction = own.prediction.weight.data, own.correction.weight.data
+    output = None if own.output is None else own.output.data
+    return NativeAlternation(NativeMatrix(own.router.weight.data), own.norm, own.scale, prediction, correction, output)
+
+
+def native_streams(own: Streams) -> NativeStreams:
+    """Return how a decoder spreads and merges its streams, for the kernels."""
+    spread, merged = ([NativeMatrix(each.weight.data) for each in part] for part in (own.spread, own.merged))
+    return NativeStreams(spread, merged, own.active)
 
 
 def _modalities(own: Alternation, x: Tensor) -> Tensor:

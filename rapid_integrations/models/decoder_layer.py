@@ -8,84 +8,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, relu, silu
 
-from rapid_integrations.cache import Rows
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
-from rapid_integrations.kernels.cpu import (
-    NativeAdapter,
-    NativeAlternation,
-    NativeExperts,
-    NativeInput,
-    NativeLaurel,
-    NativeLayer,
-    NativeMatrix,
-    prefill,
-)
-from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Norm, Rope
-from rapid_integrations.models.alternating import quantile, thinned
-from rapid_integrations.models.description import (
-    Adapter,
-    Attention,
-    Experts,
-    Growth,
-    Laurel,
-    Layer,
-    Mlp,
-    Recurrence,
-    ShortConvolution,
-)
+from rapid_integrations.kernels.cpu import NativeAlternation, NativeInput, NativeLayer, prefill
+from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Rope
+from rapid_integrations.models.activation import activate
+from rapid_integrations.models.adapter import TakenAdapter
+from rapid_integrations.models.alternating import native_alternation, native_laurel, quantile, thinned
+from rapid_integrations.models.description import Attention, Layer, Mlp, Recurrence, ShortConvolution
 from rapid_integrations.models.experts import TakenExperts
 from rapid_integrations.models.indexer import TakenIndexer
 from rapid_integrations.models.latent_attention import TakenLatent
 from rapid_integrations.models.linear import Linear, native_matrix
-from rapid_integrations.models.norms import normalised, normed_rows
+from rapid_integrations.models.norms import normalised_heads, normed_rows
 from rapid_integrations.models.recurrence import TakenRecurrence
 from rapid_integrations.models.rotation import Tables, turned
 from rapid_integrations.models.short_convolution import TakenConvolution
-from rapid_integrations.models.taken_weights import Linears, Matrices, SharedProducts, StackHolder, fuse, take_stack
-
-_CLIP, _STEEPNESS = 7.0, 1.702  # of GPT-OSS
-
-
-@dataclass(frozen=True)
-class TakenAdapter:
-    """An adapter whose weights were taken over: `down` is one product for all parts. It is never quantised."""
-
-    down: Linear
-    up: tuple[Linear, ...]
-    rank: int
-
-    @classmethod
-    def of(cls, adapter: Adapter | None, arena: Arena | None) -> TakenAdapter | None:
-        """Take the weights from their modules."""
-        if adapter is None:
-            return None
-        return cls(
-            fuse(adapter.down, None, arena),
-            tuple(fuse([each], None, arena) for each in adapter.up),
-            adapter.up[0].in_features,
-        )
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return up(down(x)), (T, O), of (T, K)."""
-        parts = torch.split(self.down(x), self.rank, dim=1)
-        return torch.cat([up(each) for up, each in zip(self.up, parts, strict=True)], dim=1)
-
-    @property
-    def products(self) -> dict[str, Linear]:
-        """All products by name."""
-        return {"down": self.down} | {f"up.{index}": each for index, each in enumerate(self.up)}
-
-    def matrices(self, described: Adapter) -> Matrices:
-        """Return the products with the modules of `described` whose weights they hold."""
-        ups = zip(self.up, described.up, strict=True)
-        return [(self.down, Linears(described.down)), *((own, Linears([up])) for own, up in ups)]
-
-    def native(self) -> NativeAdapter:
-        """Return it for the kernels."""
-        return NativeAdapter(native_matrix(self.down), [native_matrix(each) for each in self.up])
+from rapid_integrations.models.taken_weights import Linears, Matrices, SharedProducts, StackHolder, fuse
 
 
 @dataclass(frozen=True)
@@ -158,9 +98,9 @@ class TakenLayer:
             own = fuse([layer.input.gate], quantization, arena), fuse([layer.input.projection], quantization, arena)
         if isinstance(mlp, Mlp):
             pair = fuse(mlp.gate_up, quantization, arena), fuse([mlp.down], quantization, arena)
-            beside = None if layer.beside is None else _take_experts(layer.beside, quantization, arena)
+            beside = None if layer.beside is None else TakenExperts.of(layer.beside, quantization, arena)
             return cls(layer, rope, qkv, out, pair, latent, own, beside, recurrence, recurred_out)
-        experts = None if mlp is None else _take_experts(mlp, quantization, arena)
+        experts = None if mlp is None else TakenExperts.of(mlp, quantization, arena)
         return cls(layer, rope, qkv, out, experts, latent, own, None, recurrence, recurred_out)
 
     @property
@@ -208,13 +148,8 @@ class TakenLayer:
     @cached_property
     def alternation(self) -> NativeAlternation | None:
         """How it guesses and corrects streams of states, for the kernels; None: there is one."""
-        if (own := self.described.alternation) is None:
-            return None
-        prediction, correction = own.prediction.weight.data, own.correction.weight.data
-        output = None if own.output is None else own.output.data
-        return NativeAlternation(
-            NativeMatrix(own.router.weight.data), own.norm, own.scale, prediction, correction, output
-        )
+        own = self.described.alternation
+        return None if own is None else native_alternation(own)
 
     @property
     def activation(self) -> Activation:
@@ -398,10 +333,10 @@ class TakenLayer:
             return prefill.rotate(qkv, heads, kv_heads, norms, self.rope, *tables)
         qk = qkv[:, : heads + kv_heads]
         if not self.rope.norm_behind:
-            qk = _normalised_heads(qk, heads, norms)
+            qk = normalised_heads(qk, heads, norms)
         if self.rope.pairs:
             qk = turned(qk, self.rope, *spread)
-        return _normalised_heads(qk, heads, norms) if self.rope.norm_behind else qk
+        return normalised_heads(qk, heads, norms) if self.rope.norm_behind else qk
 
     def native(self) -> NativeLayer:
         """Return the layer for the kernels; every product was made for them."""
@@ -421,7 +356,7 @@ class TakenLayer:
             scale=1.0,
             gate_up=None if pair is None else native_matrix(pair[0]),
             down=None if pair is None else native_matrix(pair[1]),
-            experts=None if self.experts is None else _native_experts(self.experts),
+            experts=None if self.experts is None else self.experts.native(),
             after_attention=layer.after_attention,
             after_mlp=layer.after_mlp,
             activation=self.activation,
@@ -433,7 +368,7 @@ class TakenLayer:
             gate_factor=1.0 if factors is None else factors.gate_factor,
             mlp_factor=1.0 if factors is None else factors.factor,
             quantile=None if factors is None else _quantile(factors, torch.bfloat16),
-            laurel=None if layer.laurel is None else _native_laurel(layer.laurel),
+            laurel=None if layer.laurel is None else native_laurel(layer.laurel),
             alternation=self.alternation,
             aside=None if self.aside is None else native_matrix(self.aside),
             with_embedding=layer.with_embedding,
@@ -467,87 +402,9 @@ class TakenLayer:
         )
 
 
-def add_and_norm(
-    x: Tensor, more: Tensor | None, factor: float, norm: Norm | None, kernels: bool
-) -> tuple[Tensor, Tensor]:
-    """Return x with factor * `more` added (x itself may be changed), and the normalised sum."""
-    if kernels:
-        return x, prefill.add_and_norm(x, more, norm, factor)
-    if more is not None:
-        x = x + (more if factor == 1 else more * factor)
-    return x, normalised(norm, x)
-
-
-def activate(gate_up: Tensor, activation: Activation, gated: bool) -> Tensor:
-    """Return activation(gate) * up, (T, I), of (T, 2 I), or activation(x) of (T, I) if it is not `gated`."""
-    gate, up = gate_up.chunk(2, dim=-1) if gated else (gate_up, None)
-    if activation == "clipped_swiglu":
-        assert up is not None
-        gate, up = gate.clamp(max=_CLIP), up.clamp(-_CLIP, _CLIP) + 1
-        return gate * torch.sigmoid(_STEEPNESS * gate) * up
-    if activation == "silu":
-        out = silu(gate)
-    elif activation in ("relu", "relu_squared"):
-        out = relu(gate) if activation == "relu" else relu(gate).square()
-    else:
-        out = gelu(gate, approximate="tanh" if activation == "gelu_tanh" else "none")
-    return out if up is None else out * up
-
-
-def grown(qk: Tensor, heads: int, growth: Growth, rows: Rows) -> Tensor:
-    """Return queries and keys of a reader's rows, (T, H + H_kv, D), of which the queries have grown."""
-    depths = range(rows.count) if rows.parents is None else rows.depths
-    positions = rows.cache.position + torch.as_tensor(depths, device=qk.device)
-    factors = 1 + growth.scale * torch.log1p(torch.floor((positions.float() + growth.ahead) / growth.every))
-    return torch.cat([(qk[:, :heads] * factors[:, None, None]).to(qk.dtype), qk[:, heads:]], dim=1)
-
-
 def _scaled(x: Tensor, factor: float) -> Tensor:
     return x if factor == 1 else x * factor
 
 
-def _normalised_heads(qk: Tensor, heads: int, norms: tuple[Norm | None, Norm | None]) -> Tensor:
-    if norms[0] is None or norms[1] is None:
-        return qk
-    parts = [qk[:, :heads], qk[:, heads:]]
-    for index, norm in enumerate(norms):
-        assert norm is not None
-        part = parts[index]
-        whole = norm.scope == "all heads"
-        parts[index] = normalised(norm, part.flatten(1)).view(part.shape) if whole else normalised(norm, part)
-    return torch.cat(parts, dim=1)
-
-
 def _quantile(mlp: Mlp, dtype: torch.dtype) -> float | None:
     return quantile(mlp.sparsity, dtype) if mlp.sparsity else None
-
-
-def _native_laurel(laurel: Laurel) -> NativeLaurel:
-    left, right = (NativeMatrix(each.weight.data) for each in (laurel.left, laurel.right))
-    return NativeLaurel(left, right, laurel.norm)
-
-
-def _take_experts(experts: Experts, quantization: Quantization | None, arena: Arena | None) -> TakenExperts:
-    router, bias = experts.router
-    gate_up = take_stack(experts.gate_up, quantization, arena)
-    down = take_stack(experts.down, quantization, arena)
-    if experts.shared is not None:
-        gate_up.append(fuse(experts.shared.gate_up, quantization, arena))
-        down.append(fuse([experts.shared.down], quantization, arena))
-    if experts.shared_gate is not None:
-        router = torch.cat([router, experts.shared_gate.weight])
-    # Routes are chosen in the dtype of the model's weights, or in float32 if the model does so.
-    routing = experts.routing
-    if routing.correction is not None:
-        routing = replace(routing, correction=routing.correction.detach().float().contiguous())
-    if routing.factors is not None:
-        routing = replace(routing, factors=routing.factors.detach().float().contiguous())
-    return TakenExperts(
-        routing, router.data, None if bias is None else bias.data, gate_up, down, branches=experts.branches
-    )
-
-
-def _native_experts(experts: TakenExperts) -> NativeExperts:
-    router = NativeMatrix(experts.router.bfloat16().contiguous(), bias=experts.router_bias)
-    gate_up, down = ([native_matrix(each) for each in part] for part in (experts.gate_up, experts.down))
-    return NativeExperts(experts.routing, router, gate_up, down, branches=experts.branches)

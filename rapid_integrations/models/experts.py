@@ -7,13 +7,18 @@ experts that nobody takes are not read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from rapid_integrations.cache.arena import Arena
+from rapid_integrations.config import Quantization
+from rapid_integrations.kernels.cpu import NativeExperts, NativeMatrix
 from rapid_integrations.kernels.layers import Branches, Routing
-from rapid_integrations.models.linear import Linear, PlainLinear
+from rapid_integrations.models.description import Experts
+from rapid_integrations.models.linear import Linear, PlainLinear, native_matrix
+from rapid_integrations.models.taken_weights import fuse, take_stack
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,31 @@ class TakenExperts:
     gate_up: Sequence[Linear]
     down: Sequence[Linear]
     branches: Branches | None = None
+
+    @classmethod
+    def of(cls, experts: Experts, quantization: Quantization | None, arena: Arena | None) -> TakenExperts:
+        """Take the weights from their modules."""
+        router, bias = experts.router
+        gate_up = take_stack(experts.gate_up, quantization, arena)
+        down = take_stack(experts.down, quantization, arena)
+        if experts.shared is not None:
+            gate_up.append(fuse(experts.shared.gate_up, quantization, arena))
+            down.append(fuse([experts.shared.down], quantization, arena))
+        if experts.shared_gate is not None:
+            router = torch.cat([router, experts.shared_gate.weight])
+        # Routes are chosen in the dtype of the model's weights, or in float32 if the model does so.
+        routing = experts.routing
+        if routing.correction is not None:
+            routing = replace(routing, correction=routing.correction.detach().float().contiguous())
+        if routing.factors is not None:
+            routing = replace(routing, factors=routing.factors.detach().float().contiguous())
+        return cls(routing, router.data, None if bias is None else bias.data, gate_up, down, branches=experts.branches)
+
+    def native(self) -> NativeExperts:
+        """Return them for the kernels; every product was made for them."""
+        router = NativeMatrix(self.router.bfloat16().contiguous(), bias=self.router_bias)
+        gate_up, down = ([native_matrix(each) for each in part] for part in (self.gate_up, self.down))
+        return NativeExperts(self.routing, router, gate_up, down, branches=self.branches)
 
     @property
     def step_bytes(self) -> int:

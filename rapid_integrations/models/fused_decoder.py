@@ -13,15 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from rapid_integrations.cache import KVCache, RecordedState, Rows, freed_pages
+from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.cache.arena import Arena
-from rapid_integrations.cache.levels import SCALE_BYTES
-from rapid_integrations.cache.recurrent_state import spacing
 from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import CacheError, SharedResource
 from rapid_integrations.kernels.cpu import (
@@ -29,7 +28,6 @@ from rapid_integrations.kernels.cpu import (
     NativeDecoder,
     NativeInputs,
     NativeMatrix,
-    NativeStreams,
     native_library,
     native_variant,
     why_not_native,
@@ -37,10 +35,12 @@ from rapid_integrations.kernels.cpu import (
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix
 from rapid_integrations.kernels.cpu.torchs_threads import on_torchs_threads
 from rapid_integrations.kernels.cuda import why_not_cuda
+from rapid_integrations.models.alternating import native_streams
 from rapid_integrations.models.block_linear import BlockLinear, BlockTable, bits_of
+from rapid_integrations.models.cache_layout import CacheLayout
 from rapid_integrations.models.decoder_layer import TakenLayer
 from rapid_integrations.models.decoder_widths import columns_of, head_dims_of, rank_of
-from rapid_integrations.models.description import Decoder, LayerInputs, NotDescribedError, Streams, settings_of
+from rapid_integrations.models.description import Decoder, LayerInputs, NotDescribedError, settings_of
 from rapid_integrations.models.families import FAMILIES, describe, left_over
 from rapid_integrations.models.given_states import wants_last
 from rapid_integrations.models.gpu_steps import gpu_steps
@@ -79,7 +79,6 @@ class FusedDecoder(OperatorsPass, SharedResource):
     def __init__(self, model: Any, quantization: Quantization | None = None) -> None:
         self._described = described = describe(model)
         self._embed: Any = described.embedding
-        self._dtype: torch.dtype = model.dtype
         self._rotations = Rotations(described.rotations, model.device)
         on_gpu = not why_not_cuda(model.device)  # or in the interpreter, for tests
         suits = model.dtype == torch.bfloat16 and model.device.type == "cpu" and not on_gpu
@@ -95,11 +94,9 @@ class FusedDecoder(OperatorsPass, SharedResource):
             TakenLayer.of(layer, self._rotations.rope(layer.attends), quantization, arena, shared)
             for layer in described.layers
         ]
-        self._slots = _slots_of(self._layers)
-        self._index_slots = _index_slots_of(self._layers)
+        state = state_shape(described.recurrences, model.device)
+        self._layout = CacheLayout(described, self._layers, model.dtype, state)
         self._head = self._take_head(quantization, arena)
-        self._state = state_shape(described.recurrences, model.device)
-        self.kv_dtype: KVDtype | None = None
         self.sparse_prefill: float | None = None
         self._balance: list[Tensor | None] | None = None  # see `key_balance`; of each layer (H + H_kv, D)
         self._native = None
@@ -122,7 +119,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
                 logit_scale=described.logit_scale,
                 logit_softcap=described.logit_softcap,
                 inputs=_native_inputs(described.inputs),
-                streams=_native_streams(described.streams),
+                streams=None if described.streams is None else native_streams(described.streams),
                 positions=None if described.positions is None else described.positions.table,
                 embedding_norm=described.embedding_norm,
             )
@@ -152,8 +149,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
         other = object.__new__(FusedDecoder)
         other.__dict__.update(self.__dict__)
         other._layers = [self._layers[each] for each in layers]
-        other._slots = _slots_of(other._layers)
-        other._index_slots = _index_slots_of(other._layers)
+        other._layout = replace(self._layout, layers=other._layers)
         other._native = None if self._native is None else self._native.part(layers)
         if other._gpu is not None:
             other._gpu, other.kernels = None, "none (PyTorch's operators read a part of a model)"
@@ -180,30 +176,17 @@ class FusedDecoder(OperatorsPass, SharedResource):
     @property
     def windows(self) -> list[int | None]:
         """The number of keys that a query sees in each layer, or of its chunk; None means all."""
-        attentions = [layer.described.attends for layer in self._layers]
-        return [None if each is None else each.window or each.kind.chunk for each in attentions]
-
-    @property
-    def kept_windows(self) -> tuple[int | None, ...]:
-        """Through which windows the keys and values of a cache are seen; see `KVCache`. Empty: every row is kept."""
-        if self._embed.weight.device.type != "cpu" or not freed_pages.serves():
-            return ()
-        kept: list[int | None] = []
-        for window, layer, slot in zip(self.windows, self._layers, self._slots, strict=True):
-            if layer.slot:
-                kept.append(window)
-            elif slot is not None and (other := kept[slot]) is not None:  # the widest of those that read the same keys
-                kept[slot] = None if window is None else max(window, other)
-        return (*kept, *(None for _ in self._described.indexers))
+        return self._layout.windows
 
     @property
     def windowed(self) -> tuple[int, int]:
         """The widest window of the layers that free rows, and the bytes of a token's rows in them; zeros: none."""
-        windows = self.kept_windows
-        own = [layer for layer in self._layers if layer.slot]
-        freeing = [index for index, window in enumerate(windows) if window is not None]
-        nbytes = sum(self._row_bytes(own[index]) for index in freeing)
-        return max((windows[index] or 0 for index in freeing), default=0), nbytes
+        return self._layout.windowed
+
+    @property
+    def kv_dtype(self) -> KVDtype | None:
+        """How new caches store keys and values; None: in the model's dtype."""
+        return self._layout.kv_dtype
 
     @property
     def weight_bytes(self) -> int:
@@ -234,11 +217,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
 
     def new_cache(self, capacity: int, variant: int = 0) -> KVCache:
         """Return an empty cache with room for `capacity` tokens."""
-        own = sum(layer.slot for layer in self._layers) + len(self._described.indexers)
-        state = None
-        if self._state is not None:
-            state = RecordedState(self._state, spacing(self._state.nbytes, self.kv_bytes_per_token))
-        cache = KVCache(own, capacity, variant, state, kv_dtype=self.kv_dtype, windows=self.kept_windows)
+        cache = self._layout.empty(capacity, variant)
         cache.sparse_rows = None if self.sparse_prefill is None else 0
         return cache
 
@@ -274,29 +253,22 @@ class FusedDecoder(OperatorsPass, SharedResource):
         cache.advance(len(ids))
         self._balance = [
             None if slot is None else with_queries(balance_of(cache.layer(slot)[0], layer.rope), self._described.heads)
-            for slot, layer in zip(self._slots, self._layers, strict=True)
+            for slot, layer in zip(self._layout.slots, self._layers, strict=True)
         ]
-        self.kv_dtype = "int8"
+        self._layout = replace(self._layout, kv_dtype="int8")
         if self._native is not None:
             self._native.store_in_eight_bits(self._balance)
 
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token's keys and values take in all layers, and the keys of indexers."""
-        width, more = (1, SCALE_BYTES) if self.kv_dtype == "int8" else (self._dtype.itemsize, 0)
-        indexed = sum(each.dim * width + 2 * more for each in self._described.indexers)
-        return sum(self._row_bytes(layer) for layer in self._layers if layer.slot) + indexed
+        return self._layout.bytes_per_token
 
     @property
     def state_bytes(self) -> int:
         """Bytes of the recurrent states of all layers behind one position."""
-        return 0 if self._state is None else self._state.nbytes
-
-    def _row_bytes(self, layer: TakenLayer) -> int:
-        width, more = (1, SCALE_BYTES) if self.kv_dtype == "int8" else (self._dtype.itemsize, 0)
-        kv_heads, head_dim = self._shape(layer)
-        of_a_value = head_dim if layer.latent is None else layer.latent.described.rank
-        return kv_heads * ((head_dim + of_a_value) * width + 2 * more)
+        state = self._layout.state
+        return 0 if state is None else state.nbytes
 
     @property
     def has_parts(self) -> bool:
@@ -415,7 +387,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
         if there are states, which hold what was read in its order, or if positions are learned, or if indexers choose:
         what a row then has depends on all of the text before it, by a choice and not by a little.
         """
-        if self._state is not None or self._described.positions is not None or self._described.indexers:
+        if self._layout.state is not None or self._described.positions is not None or self._described.indexers:
             return False
         moved_by_rotation = self.switch is None and not any(layer.rope.norm_behind for layer in self._layers)
         return moved_by_rotation and not any(self.windows)
@@ -458,31 +430,6 @@ def _few_together(rows: Sequence[Rows]) -> list[list[Rows]]:
     return groups
 
 
-def _slots_of(layers: Sequence[TakenLayer]) -> list[int | None]:
-    """Return which of a cache's keys and values each layer reads; None: it reads none."""
-    slots: list[int | None] = []
-    own = 0
-    for layer in layers:
-        if not layer.attends:
-            slots.append(None)
-        elif layer.attention.keys_of is not None:
-            slots.append(slots[layer.attention.keys_of])
-        else:
-            slots.append(own)
-            own += 1
-    return slots
-
-
-def _index_slots_of(layers: Sequence[TakenLayer]) -> list[int | None]:
-    """Return in which of a cache's keys and values the keys of each layer's indexer lie: behind those of all layers."""
-    own = sum(layer.slot for layer in layers)
-    slots: list[int | None] = []
-    for layer in layers:
-        slots.append(None if layer.indexer is None else own)
-        own += layer.indexer is not None
-    return slots
-
-
 def _native_inputs(inputs: LayerInputs | None) -> NativeInputs | None:
     if inputs is None:
         return None
@@ -494,13 +441,6 @@ def _native_inputs(inputs: LayerInputs | None) -> NativeInputs | None:
         inputs.projection_scale,
         inputs.factor,
     )
-
-
-def _native_streams(streams: Streams | None) -> NativeStreams | None:
-    if streams is None:
-        return None
-    spread, merged = ([NativeMatrix(each.weight.data) for each in part] for part in (streams.spread, streams.merged))
-    return NativeStreams(spread, merged, streams.active)
 
 
 def _native_head(head: Linear) -> AnyMatrix:

@@ -36,7 +36,7 @@ _PARTS = {
     name: each
     for module in (description, layers)
     for name, each in vars(module).items()
-    if isinstance(each, type) and is_dataclass(each) and each.__module__ == module.__name__
+    if isinstance(each, type) and is_dataclass(each) and f"{each.__module__}.".startswith(f"{module.__name__}.")
 }
 # What an object of the structure stands for. No field of a part has such a name.
 _PART, _MODULE, _WEIGHT, _NUMBERS, _FORM = "is a", "is module", "is weight", "is numbers", "is form"

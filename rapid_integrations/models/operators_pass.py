@@ -20,15 +20,16 @@ from rapid_integrations.kernels.layers import Rope
 from rapid_integrations.models import alternating
 from rapid_integrations.models.attention import attend
 from rapid_integrations.models.block_linear import BlockTable
-from rapid_integrations.models.decoder_layer import TakenLayer, add_and_norm, grown
+from rapid_integrations.models.cache_layout import CacheLayout
+from rapid_integrations.models.decoder_layer import TakenLayer
 from rapid_integrations.models.description import Decoder, LayerInputs
 from rapid_integrations.models.given_states import GivenStates, wants_last
 from rapid_integrations.models.indexer import Choice, IndexRows, TakenIndexer
 from rapid_integrations.models.linear import Linear, PlainLinear
-from rapid_integrations.models.norms import normalised, normed_rows
+from rapid_integrations.models.norms import add_and_norm, normalised, normed_rows
 from rapid_integrations.models.not_a_number import numbers
 from rapid_integrations.models.recurrence import TakenRecurrence
-from rapid_integrations.models.rotation import Rotations, Tables, spread_over_head
+from rapid_integrations.models.rotation import Rotations, Tables, grown, spread_over_head
 from rapid_integrations.models.short_convolution import TakenConvolution
 from rapid_integrations.models.sparse_attention import sparse_attention
 
@@ -49,8 +50,7 @@ class OperatorsPass:
     sparse_prefill: float | None
     _described: Decoder
     _layers: list[TakenLayer]
-    _slots: list[int | None]  # which of a cache's keys and values each layer reads; None: it reads none
-    _index_slots: list[int | None]  # the same for the keys of indexers
+    _layout: CacheLayout
     _embed: Any
     _head: Linear
     _rotations: Rotations
@@ -119,7 +119,7 @@ class OperatorsPass:
             factor = own.residual
             first = [each.count - asked if index >= cut else 0 for each, asked in zip(rows, ended, strict=True)]
             qkv = layer.projected(normed)
-            spread = spreads[layer.rope, self._shape(layer)[1]] if spreads and layer.attends else tables
+            spread = spreads[layer.rope, self._layout.shape(layer)[1]] if spreads and layer.attends else tables
             recurred, attended = None, None
             if layer.recurrence is not None:
                 own_rows = layer.attention_rows
@@ -217,9 +217,9 @@ class OperatorsPass:
         of them: all, or those from `first` on if the layer reads the keys of another one, which are in `written`.
         """
         layer, heads = self._layers[index], self._described.heads
-        attention, slot = layer.attention, self._slots[index]
+        attention, slot = layer.attention, self._layout.slots[index]
         assert slot is not None
-        kv_heads, head_dim = self._shape(layer)
+        kv_heads, head_dim = self._layout.shape(layer)
         if attention.keys_of is not None:
             kv_heads = 0
         qkv = qkv.view(-1, qkv.shape[1] // head_dim, head_dim)
@@ -270,7 +270,7 @@ class OperatorsPass:
     ) -> list[Tensor]:
         """Do `_attended` for a layer whose attention is latent. What its indexer chooses is put into `choices`."""
         layer = self._layers[index]
-        slot = self._slots[index]
+        slot = self._layout.slots[index]
         assert layer.latent is not None and slot is not None
         balance = None if self._balance is None else self._balance[index]
         index_spread = None if layer.indexer is None else spreads[layer.indexer.rope, layer.indexer.described.dim]
@@ -298,7 +298,7 @@ class OperatorsPass:
         self, index: int, indexer: TakenIndexer, new: IndexRows, rows: Sequence[Rows], first: Sequence[int]
     ) -> list[Choice]:
         """Write the rows of an indexer's keys; return which keys each text's rows see, those from `first` on."""
-        slot = self._index_slots[index]
+        slot = self._layout.index_slots[index]
         assert slot is not None
         halves, choices, end = new.halves, [], 0
         for each, begin in zip(rows, first, strict=True):
@@ -349,15 +349,10 @@ class OperatorsPass:
         return _joined([cos for cos, _ in parts]), _joined([sin for _, sin in parts])
 
     def _spread(self, tables: Tables, dtype: torch.dtype) -> dict[tuple[Rope, int], Tables]:
-        ropes = {(layer.rope, self._shape(layer)[1]) for layer in self._layers if layer.attends}
+        ropes = {(layer.rope, self._layout.shape(layer)[1]) for layer in self._layers if layer.attends}
         indexers = (layer.indexer for layer in self._layers)
         ropes |= {(each.rope, each.described.dim) for each in indexers if each is not None}
         return {each: spread_over_head(tables, *each, dtype) for each in ropes}
-
-    def _shape(self, layer: TakenLayer) -> tuple[int, int]:
-        """Return how many heads of keys a layer has, and how many numbers each has."""
-        own = layer.attention
-        return own.kv_heads or self._described.kv_heads, own.head_dim or self._described.head_dim
 
 
 def _recurred(

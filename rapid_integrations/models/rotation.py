@@ -1,4 +1,4 @@
-"""Tables of cosines and sines for the rotary embeddings of a model."""
+"""What positions do to queries and keys: the rotary embeddings of a model, and factors that grow."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from rapid_integrations.cache import Rows
 from rapid_integrations.kernels.layers import Rope
-from rapid_integrations.models.description import Attention, Rotation
+from rapid_integrations.models.description import Attention, Growth, Rotation
 
 _LEAST = 2048  # positions whose cosines are computed at once
 
@@ -103,3 +104,11 @@ def turned(x: Tensor, rope: Rope, cos: Tensor, sin: Tensor) -> Tensor:
     else:
         partners = torch.where(numbers < 2 * rope.pairs, (numbers + rope.pairs) % (2 * rope.pairs), numbers)
     return torch.addcmul(x * cos, x[..., partners], sin)
+
+
+def grown(qk: Tensor, heads: int, growth: Growth, rows: Rows) -> Tensor:
+    """Return queries and keys of a reader's rows, (T, H + H_kv, D), of which the queries have grown."""
+    depths = range(rows.count) if rows.parents is None else rows.depths
+    positions = rows.cache.position + torch.as_tensor(depths, device=qk.device)
+    factors = 1 + growth.scale * torch.log1p(torch.floor((positions.float() + growth.ahead) / growth.every))
+    return torch.cat([(qk[:, :heads] * factors[:, None, None]).to(qk.dtype), qk[:, heads:]], dim=1)

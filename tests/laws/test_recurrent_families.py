@@ -17,7 +17,7 @@ from rapid_integrations.config import SamplingParams
 from rapid_integrations.decoding.passes import run_alone
 from rapid_integrations.decoding.prefixes import Prefixes
 from rapid_integrations.engine.engine import RapidEngine
-from rapid_integrations.models import fused_decoder, hf
+from rapid_integrations.models import cache_layout, hf
 from rapid_integrations.models.loader import wrap
 from rapid_integrations.prompt import Prompt
 from tests.toys.embedder import HashEmbedder
@@ -53,7 +53,7 @@ ALL = [*USUAL, *(pytest.param(family, marks=pytest.mark.slow) for family in OTHE
 
 @pytest.fixture(autouse=True)
 def states_are_kept_often(monkeypatch):
-    for module in (hf, fused_decoder):
+    for module in (hf, cache_layout):
         monkeypatch.setattr(module, "spacing", lambda state_bytes, bytes_per_token: EVERY)
 
 

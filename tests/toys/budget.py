@@ -71,6 +71,11 @@ def by_day(cases, together=2):
     return list(range(len(cases))) if BUDGET == "nightly" else covering(cases, 1 if BUDGET == "quick" else together)
 
 
+def spread(cases, most):
+    """Return at most so many of `cases`, the first one and others at even distances."""
+    return [cases[place * len(cases) // most] for place in range(most)] if len(cases) > most else cases
+
+
 def pairs(*parameters):
     """Return combinations with one of each parameter's values: all at night, by day a few that hold every pair."""
     cases = list(itertools.product(*parameters))

@@ -118,6 +118,7 @@ def test_a_character_over_the_limit_is_a_chunk_of_its_own():
     assert [(chunk.text, chunk.tokens) for chunk in chunks] == [("ab", 2), ("🤗", 4), ("cd", 2)]
 
 
+@pytest.mark.in_a_hurry(3)
 @pytest.mark.parametrize("unit", ["a", " ", "\n", ".", "\0", "🤗", '."', " \n", "\r\n\t", "a. "])
 def test_a_long_stretch_of_anything_takes_linear_time(unit):
     def cut(text):
@@ -128,6 +129,7 @@ def test_a_long_stretch_of_anything_takes_linear_time(unit):
     assert_linear(cut, lambda size: unit * (size // len(unit)), 200_000)
 
 
+@pytest.mark.in_a_hurry(1)
 @pytest.mark.parametrize(("before", "unit"), [("", " "), ("", "."), ("", '."'), ("\n", " ")])
 def test_one_huge_chunk_takes_linear_time(before, unit):
     def cut(text):

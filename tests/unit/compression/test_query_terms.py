@@ -161,6 +161,7 @@ def test_any_text_is_taken(document, kept, question):
     assert 0.0 <= query_coverage([document], [kept], question) <= 1.0 + 1e-12
 
 
+@pytest.mark.in_a_hurry(2)
 @pytest.mark.parametrize("text", ["a ", "山", "é", "a b ", "-", "x" * 50 + " "])
 def test_a_long_text_takes_linear_time(text):
     assert_linear(

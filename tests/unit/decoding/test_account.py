@@ -36,6 +36,7 @@ class Shapes(AdaptiveShape):
 COSTS = st.builds(CostModel, st.floats(0, 2), st.just(0.0), st.just(1.0), st.floats(0, 0.5))
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(COSTS, st.floats(0, 1), st.integers(1, 300), st.integers(0, 9))
 def test_what_drafts_lose_is_bounded(costs, acceptance, tokens, seed):

@@ -186,6 +186,7 @@ def clock(monkeypatch):
     return scripted
 
 
+@pytest.mark.in_a_hurry(3)
 @pytest.mark.parametrize(
     ("law", "proposer", "together", "repetition"),
     [
@@ -213,6 +214,7 @@ def test_a_round_waits_once(clock, law, proposer, together, repetition):
     assert recorder.seconds["verify"] == pytest.approx(2e-3 * recorder.rounds)
 
 
+@pytest.mark.in_a_hurry(1)
 @pytest.mark.parametrize("proposer", ["drafter", "prompt_lookup", "draft_lm"])
 def test_models_on_several_gpus_wait_once_and_mix_no_devices(clock, proposer):
     """The target begins on one GPU and ends on the other, as `device_map` has it; the drafter is on the other one."""

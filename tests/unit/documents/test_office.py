@@ -347,6 +347,7 @@ def test_text_files_stay_as_they_are_written(name, text):
 # --- bounds that all archives share ---------------------------------------------------------------------------------
 
 
+@pytest.mark.in_a_hurry(2)
 @pytest.mark.parametrize(
     "data",
     [

@@ -295,6 +295,7 @@ class TestErrors:
         ) as raised:
             list(getattr(either, form)("x" * 9000))
         assert isinstance(raised.value, ContextOverflowError) and isinstance(raised.value, errors.ContextOverflowError)
+        assert raised.value.code == errors.ContextOverflowError.code == "context_overflow"
         assert raised.value.prompt_tokens > 9000
 
     async def test_context_overflow_of_async_forms(self, either):

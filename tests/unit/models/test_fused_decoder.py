@@ -92,6 +92,7 @@ def test_the_rows_that_are_asked_for(kind, keep):
     assert cache.length == 90 and cache.filled_layers == cache.layers
 
 
+@pytest.mark.in_a_hurry(2)
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_bfloat16_is_as_near_to_float32_as_transformers_is(kind):
     text = ids(60)
@@ -199,6 +200,7 @@ def test_a_weight_that_the_kernels_read_wrongly_is_seen(monkeypatch):
         taken_over("llama", torch.bfloat16, "int4", **wide)
 
 
+@pytest.mark.in_a_hurry(1)
 @pytest.mark.parametrize(("kind", "device"), [("llama", CUDA), ("gemma3", CUDA), ("llama", MPS)], ids=str)
 def test_a_pass_on_a_gpu_waits_for_nothing_but_its_check(kind, device):
     model = tiny_model(kind, 1)

@@ -70,6 +70,7 @@ def assert_equal_caches(cache, other):
 # --- the same logits, however the text arrives ------------------------------------------------------------------------
 
 
+@pytest.mark.in_a_hurry(4)
 @pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=examples(60))
 @given(chunks=st.lists(st.integers(1, 70), min_size=1, max_size=6), seed=st.integers(0, 2**16))
@@ -84,6 +85,7 @@ def test_chunks_give_the_logits_of_one_full_forward(way, chunks, seed):
     torch.testing.assert_close(torch.cat(computed), all_logits(plain(way), ids), rtol=0, atol=ATOL)
 
 
+@pytest.mark.in_a_hurry(4)
 @pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=examples(50))
 @given(

@@ -1,5 +1,6 @@
 """Indexed attention: which keys rows choose, what the cache holds, trees, eight bits, files, and what is compared."""
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -74,6 +75,12 @@ def token_by_token(own, text):
     return torch.cat([own(input_ids=token[None, None], cache=cache, use_cache=True).logits[0] for token in text])
 
 
+@functools.cache
+def by_transformers(family, chosen):
+    """Return the logits of 230 tokens, whose rows see at most so many keys."""
+    return token_by_token(model(family=family, index_topk=chosen), ids(230))
+
+
 @pytest.mark.once
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("most", "hidden"), [(128, 0), (0, 0), (0, 3), (0, 1000)])
@@ -85,9 +92,8 @@ def test_pieces_of_any_length_give_the_models_own_logits(monkeypatch, family, nu
     for name, value in (("_MOST_GATHERED", numbers), ("MOST_ABSORBED", most), ("_HIDDEN", hidden)):
         monkeypatch.setattr(latent_attention, name, value)
     lm, text = taken(family=family), ids(230)
-    expected = token_by_token(model(family=family), text)
-    everything = token_by_token(model(family=family, index_topk=1000), text)
-    assert error(everything[CHOSEN:], expected[CHOSEN:]) > 0.01  # or this would say nothing
+    expected = by_transformers(family, CHOSEN)
+    assert error(by_transformers(family, 1000)[CHOSEN:], expected[CHOSEN:]) > 0.01  # or this would say nothing
     document = lm.new_cache(300)
     logits = [lm.forward([Rows(part, document, len(part))])[0] for part in text[:150].split([65, 50, 35])]
     behind = document.fork(150, 300, tile=16)
@@ -113,6 +119,7 @@ def chains(lm, context):
     return in_tree, torch.stack(alone)
 
 
+@pytest.mark.in_a_hurry(1)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("context", [CHOSEN - 2, 300])  # with the former, only some rows of the tree choose
 def test_a_row_of_a_tree_chooses_among_its_ancestors(family, context):
@@ -120,6 +127,7 @@ def test_a_row_of_a_tree_chooses_among_its_ancestors(family, context):
     assert torch.allclose(in_tree, alone, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.in_a_hurry(1)
 @KERNELS
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kv_dtype", [None, "int8"])
@@ -224,6 +232,7 @@ def test_of_equal_scores_those_are_chosen_that_a_single_token_takes_in_transform
     assert torch.equal(branch.keys, choice.keys)
 
 
+@pytest.mark.in_a_hurry(1)
 @KERNELS
 @pytest.mark.parametrize("family", FAMILIES)
 def test_kernels_choose_among_equal_scores_as_the_operators_do(family):
@@ -283,6 +292,7 @@ def test_what_is_made_smaller_for_the_comparison_is_as_before():
     assert {each.index_topk for each in made.modules() if hasattr(each, "index_topk")} == {CHOSEN}
 
 
+@pytest.mark.in_a_hurry(1)
 @KERNELS
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_of_heads_may_stay_in_float32(family):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams, SpeculationConfig
 from rapid_integrations.kernels.cpu import native_library
-from rapid_integrations.models import fused_decoder, loader
+from rapid_integrations.models import cache_layout, loader
 from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.kept_model import NUMBERS, STRUCTURE, KeptModel
@@ -285,7 +285,7 @@ def test_damaged_names_are_not_used(tmp_path, home, damage):
 
 @pytest.mark.parametrize("family", ["falcon_h1", "kimi_linear", "mamba"])
 def test_a_later_start_answers_from_the_states_that_the_first_one_left_on_disk(tmp_path, family, monkeypatch):
-    monkeypatch.setattr(fused_decoder, "spacing", lambda state_bytes, bytes_per_token: 16)  # as texts are short here
+    monkeypatch.setattr(cache_layout, "spacing", lambda state_bytes, bytes_per_token: 16)  # as texts are short here
     folder = other(tmp_path / "model", family)
     prompt = Prompt.from_context(words(5, 60), words(55, 3))
     answers = []

@@ -122,6 +122,7 @@ def test_a_gguf_file_starts_quickly_the_second_time(tmp_path):
     assert first.vocabulary.serialized() == second.vocabulary.serialized() == slow.vocabulary.serialized()
 
 
+@pytest.mark.in_a_hurry(1)
 @pytest.mark.skipif(native_library() is None or not native_library().rapid_fast_path(), reason="no code for vectors")
 @pytest.mark.parametrize(("head_dim", "dtype"), [(32, torch.bfloat16), (16, torch.float32)])
 @pytest.mark.parametrize("asked", ["float32", "bfloat16"])

@@ -16,6 +16,7 @@ def checked(folder, family, **settings):
     return json.loads(result.stdout), result.exit_code
 
 
+@pytest.mark.in_a_hurry(6)
 @pytest.mark.parametrize(
     ("family", "settings", "how", "reason"),
     [

@@ -490,6 +490,7 @@ def test_arguments_reach_the_template():
     assert "Reasoning: high" in effort.render_chat(messages, arguments=TemplateArguments({"reasoning_effort": "high"}))
 
 
+@pytest.mark.long
 def test_a_template_is_bounded_by_its_arguments_too():
     template = "{% for x in messages %}{% for y in range(level) %}{% for z in range(level) %}{% endfor %}{% endfor %}"
     vocabulary = Vocabulary(byte_tokenizer(chat_template=template + "hi{% endfor %}"), [EOS_ID])

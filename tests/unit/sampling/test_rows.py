@@ -61,6 +61,7 @@ def test_a_law_of_each_row(law):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.in_a_hurry(2)
 @pytest.mark.in_turn(2)
 @pytest.mark.parametrize("drawn", [True, False], ids=["drawn", "copied"])
 @pytest.mark.parametrize("law", LAWS, ids=IDS)

@@ -131,6 +131,7 @@ TYPES = {
 }  # fmt: skip
 
 
+@pytest.mark.in_a_hurry(20)
 @pytest.mark.parametrize("name", TYPES)
 def test_what_is_enforced_can_be_read_by_the_class(name):
     model = create_model("Model", value=(TYPES[name], ...))

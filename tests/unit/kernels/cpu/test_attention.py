@@ -19,6 +19,7 @@ def path(request, monkeypatch):
         monkeypatch.setattr(library, "_outcome", library._Outcome(request.getfixturevalue("portable")))
 
 
+@pytest.mark.in_a_hurry(2)
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_shared_beginning_changes_no_bit(kind, quantization):

@@ -67,6 +67,7 @@ def test_a_step_stores_the_rows_that_python_would(kind, path):
     assert torch.equal(stored_values, quantised(values))
 
 
+@pytest.mark.in_a_hurry(2)
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_shared_beginning_changes_no_bit(kind):
     check(in_eight_bits(kind, **FAMILIES[kind]))

@@ -10,8 +10,8 @@ from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import library, panels, prefill
 from rapid_integrations.kernels.layers import ACTIVATIONS, AttentionKind, Norm, Rope
 from rapid_integrations.models import alternating, loader
+from rapid_integrations.models.activation import activate
 from rapid_integrations.models.attention import attend as served_attention
-from rapid_integrations.models.decoder_layer import activate
 from rapid_integrations.models.hf import HuggingFaceLM
 from tests.toys.attention_inputs import inputs, reference
 from tests.toys.budget import examples

@@ -5,7 +5,7 @@ import torch
 
 from rapid_integrations.kernels.cuda.gate import gate
 from rapid_integrations.kernels.layers import ACTIVATIONS
-from rapid_integrations.models.decoder_layer import activate
+from rapid_integrations.models.activation import activate
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

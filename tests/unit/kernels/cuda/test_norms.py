@@ -5,7 +5,7 @@ import torch
 
 from rapid_integrations.kernels.cuda.norms import add_norm, embed
 from rapid_integrations.kernels.layers import Norm
-from rapid_integrations.models.decoder_layer import normalised
+from rapid_integrations.models.norms import normalised
 
 WIDTH = 37  # not a power of two
 

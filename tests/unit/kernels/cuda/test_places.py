@@ -56,6 +56,7 @@ def test_addresses_are_those_of_the_buffers():
         assert int(places.capacities[slot]) == segment.buffers.layer(0)[0].shape[2]
 
 
+@pytest.mark.long
 def test_slots_of_dead_caches_are_used_again_and_there_may_be_many():
     places = places_for([rows(1, cache_of(70))])
     gc.collect()

@@ -5,7 +5,7 @@ import torch
 
 from rapid_integrations.kernels.cuda.rotary import rotate_and_write
 from rapid_integrations.kernels.layers import Norm, Rope
-from rapid_integrations.models.decoder_layer import _normalised_heads
+from rapid_integrations.models.norms import normalised_heads
 from rapid_integrations.models.rotation import spread_over_head, turned
 from tests.unit.kernels.cuda.places_of import DIM, HEADS, KV_HEADS, cache_of, drawn, places_for, rows
 
@@ -46,11 +46,11 @@ def expected_of(qkv, rope, both, position, own_tables):
     cos, sin = (table[position : position + 1] for table in own_tables)
     qk = heads[:, : HEADS + KV_HEADS]
     if not rope.norm_behind:
-        qk = _normalised_heads(qk, HEADS, both)
+        qk = normalised_heads(qk, HEADS, both)
     if rope.pairs:
         qk = turned(qk, rope, *spread_over_head((cos, sin), rope, DIM, torch.float32))
     if rope.norm_behind:
-        qk = _normalised_heads(qk, HEADS, both)
+        qk = normalised_heads(qk, HEADS, both)
     return qk[0, :HEADS], qk[0, HEADS:], heads[0, HEADS + KV_HEADS :]
 
 

@@ -27,6 +27,7 @@ def made(**settings):
     return model
 
 
+@pytest.mark.in_a_hurry(1)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_greedy_output_is_what_transformers_generates(name):
     lm = HuggingFaceLM(made(**SETTINGS[name]), take_over=True)

@@ -34,6 +34,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.in_a_hurry(3)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_greedy_output_is_what_transformers_generates(name):
     family, settings = SETTINGS[name]
@@ -58,6 +59,7 @@ def read(lm, *lengths):
     return torch.cat(parts)
 
 
+@pytest.mark.in_a_hurry(3)
 @KERNELS
 @pytest.mark.parametrize("quantization", [None, "int8"])
 @pytest.mark.parametrize("name", SETTINGS)
@@ -102,6 +104,7 @@ def test_a_copy_has_the_weights_of_the_model(family, dtype):
     assert given.keys() == before.keys() and all(torch.equal(given[name], before[name]) for name in before)
 
 
+@pytest.mark.in_a_hurry(2)
 @pytest.mark.parametrize("name", ["A_log", "dt_proj.bias", "D", "conv1d.bias", "x_proj.weight"])
 def test_every_part_of_a_mamba_matters(name):
     """Or the tests above would say nothing of it."""

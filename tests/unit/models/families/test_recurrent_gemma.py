@@ -26,6 +26,7 @@ WIDE = {
 }
 
 
+@pytest.mark.in_a_hurry(1)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_greedy_output_is_what_transformers_generates(name):
     lm = HuggingFaceLM(tiny("recurrent_gemma", 2, **SETTINGS[name]), take_over=True)
@@ -50,6 +51,7 @@ def read(lm, *lengths, prompt=True):
     return torch.cat(parts)
 
 
+@pytest.mark.in_a_hurry(2)
 @KERNELS
 @pytest.mark.parametrize("quantization", [None, "int8"])
 @pytest.mark.parametrize("name", SETTINGS)
@@ -82,6 +84,7 @@ def test_a_copy_has_the_weights_of_the_model(dtype):
     assert given.keys() == before.keys() and all(torch.equal(given[name], before[name]) for name in before)
 
 
+@pytest.mark.in_a_hurry(1)
 @pytest.mark.parametrize(
     "name", ["recurrent_param", "input_gate_weight", "recurrent_gate_bias", "recurrent_gate_weight"]
 )

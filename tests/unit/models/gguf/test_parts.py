@@ -46,6 +46,7 @@ def require_right(loaded, seed=1, **config):
         torch.testing.assert_close(logits(loaded), tiny(seed, **config)(IDS[None]).logits[0], rtol=0, atol=1e-3)
 
 
+@pytest.mark.in_a_hurry(2)
 @pytest.mark.parametrize("part", [0, 1, 2, None])
 def test_every_part_and_the_folder_lead_to_the_whole_model(folder, part, home):
     paths = write(folder)
@@ -123,6 +124,7 @@ def test_a_weight_that_is_in_no_file_is_named_and_nothing_is_kept(folder, name, 
     assert not list(home.rglob("complete"))
 
 
+@pytest.mark.long
 def test_a_copy_of_an_earlier_version_is_made_again(folder, home):
     """It may hold random weights, and says nothing of it."""
     (path,) = write(folder, parts=1)
@@ -134,6 +136,7 @@ def test_a_copy_of_an_earlier_version_is_made_again(folder, home):
     assert (kept / "complete").read_text() == converted._VERSION
 
 
+@pytest.mark.long
 def test_a_kept_copy_that_lost_weights_is_made_again(folder, home):
     from safetensors.torch import load_file, save_file
 

@@ -55,6 +55,7 @@ def written(folder, family, made=None):
     return path, model
 
 
+@pytest.mark.in_a_hurry(1)
 @pytest.mark.parametrize(
     "family",
     [

@@ -88,6 +88,7 @@ def error(loaded, model):
     return float((logits - expected).norm() / expected.norm())
 
 
+@pytest.mark.in_a_hurry(2)
 @pytest.mark.parametrize("name", each(BLOCKS | DENSE))
 def test_greedy_answers_in_float32(tmp_path, name):
     answers_as_generated(*written(tmp_path, name, scale=1.0))

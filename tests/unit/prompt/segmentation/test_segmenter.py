@@ -22,12 +22,14 @@ def verdicts(name, layout, seed, *kinds):
     return {kind: fill(name, layout, document(kind, seed), ASKED).verdict() for kind in kinds}
 
 
+@pytest.mark.in_a_hurry(30)
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_each_layout(name):
     kinds = ("prose", "markdown")
     assert verdicts(name, LAYOUTS[name], 1, *kinds) == dict.fromkeys(kinds, "right")
 
 
+@pytest.mark.in_a_hurry(30)
 @pytest.mark.parametrize("name", {**HELD_OUT, **SECOND})
 def test_each_held_out_layout(name):
     kinds = ("prose", "numbered passages", "German")
