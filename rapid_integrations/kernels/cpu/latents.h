@@ -222,4 +222,7 @@ void attend_latents(int rank, int rotated, const bf16* q, int rows, const int64_
 
 #endif
 
+// `attend_latents` of rows that are stored so.
+inline auto latent_attention(int kv) { return kv == KV_INT8 ? attend_latents<KV_INT8> : attend_latents<KV_BF16>; }
+
 }  // namespace

@@ -1,9 +1,10 @@
-// What a decode step does before its layers and behind them: tokens' rows, inputs of every layer, states that are wanted, and
-// logits.
+// What a decode step does before its layers and behind them: tokens' rows, states that are wanted, and logits.
 
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 
 #include "blocks.h"
 #include "interface.h"
@@ -11,6 +12,7 @@
 #include "numbers.h"
 #include "product.h"
 #include "step_parts.h"
+#include "step_worker.h"
 #include "threads.h"
 
 namespace {
@@ -58,25 +60,45 @@ inline void finish_logits(const Model& model, float* logits, int count) {
     for (int i = 0; i < count; i++) logits[i] = model.logit_softcap * std::tanh(logits[i] / model.logit_softcap);
 }
 
-// inputs (T, layers, width): of every layer, of embedded rows that enter their product as `in`.
-inline void layer_inputs(const Model& model, const Parts& parts, const Input& in, float* inputs, int thread, Team& team) {
-  const LayerInputs& of = *model.inputs;
-  const int T = parts.rows, P = of.width, all = model.layers * P;
-  const Share<int> s = share(all, PANEL, thread, team.threads);
-  product(of.projection, s.first, s.last, in, T, {inputs, size_t(all), 0});
-  team.barrier();
-  for (int i = thread; i < T * model.layers; i += team.threads) {
-    const int t = i / model.layers, index = i % model.layers;
-    const Part& part = parts.part[parts.part_of[t]];
-    const int64_t id = part.asked->ids[part.own + t - part.first];
-    const bf16* row = (const bf16*)of.table + size_t(id < of.tokens ? id : 0) * all + size_t(index) * P;
-    float* const own = inputs + size_t(t) * all + size_t(index) * P;
-    for (int p = 0; p < P; p++) own[p] *= of.projection_scale;
-    const Spread by = spread(of.norm, own, P);
-    for (int p = 0; p < P; p++) {
-      const float projected = (own[p] - by.mean) * by.factor * weight_of(of.norm, p) + bias_of(of.norm, p);
-      own[p] = (projected + to_float(row[p]) * of.scale) * of.factor;
-    }
+// x = the embedded rows of all readers. Layers that read them beside the sum find them in `embedded`, too.
+inline void embed_rows(const Workspace& all) {
+  const int T = all.T, E = all.E;
+  for (int t = 0; t < T; t++) {
+    const Part& part = all.parts.of(t);
+    const bf16* const learned = (const bf16*)part.asked->learned;
+    embed(all.model, part.token(t), learned ? part.row_of(learned, E, t) : nullptr, all.x + size_t(t) * E);
+  }
+  if (all.places.aside != all.places.embedded) std::copy(all.x, all.x + size_t(T) * E, all.embedded);
+}
+
+// What a layer reads, if it is wanted.
+inline void keep_states(const Worker& w, int index) {
+  const Workspace& all = w.all;
+  const int T = all.T, E = all.E;
+  float* const states = states_of(all.step, index, T, E);
+  if (!states) return;
+  const Share<int> s = w.columns(E);
+  for (int t = 0; t < T; t++)
+    std::copy(all.x + size_t(t) * E + s.first, all.x + size_t(t) * E + s.last, states + size_t(t) * E + s.first);
+}
+
+// Logits of the rows that are kept, which have moved up, and what the head reads if it is wanted.
+inline void give_logits(const Worker& w) {
+  Workspace& all = w.all;
+  const Model& model = all.model;
+  const int kept = int(all.parts.kept.size()), E = all.E, V = model.head.rows;
+  if (kept == 0) return;
+  if (model.streams) all.streams.merge(all.x, kept, w.mine, w.thread, w.team);
+  const Input in = w.normed(all.x, model.final_norm, kept, model.head);
+  if (float* const states = states_of(all.step, -1, all.T, E); states && w.thread == 0)
+    for (int t = 0; t < kept; t++)
+      for (int e = 0; e < E; e++)
+        states[size_t(all.parts.kept[size_t(t)]) * E + e] = to_float(w.mine[t * padded(E) + e]);
+  const Share<int> s = w.multiply(model.head, in, kept, all.step.logits, size_t(V), 32);
+  for (int t = 0; t < kept; t++) {
+    float* const own = all.step.logits + size_t(t) * V + s.first;
+    finish_logits(model, own, s.last - s.first);
+    if (any_nan(own, s.last - s.first)) all.not_a_number.store(true);
   }
 }
 

@@ -22,6 +22,20 @@ struct Part {
 
   int64_t position() const { return asked->past + depth; }
 
+  // Of row t: which of the reader's rows it is, and how many of those come before it in its text.
+  int own_row(int t) const { return own + t - first; }
+  int rows_before(int t) const { return depth + t - first; }
+  int64_t token(int t) const { return asked->ids[own_row(t)]; }
+
+  // The row for its position of a table (rows, columns) of the reader's.
+  template <class N>
+  const N* row_of(const N* table, int columns, int t) const {
+    return table + size_t(rows_before(t)) * columns;
+  }
+
+  // Which row of the last segment its keys and values are written to.
+  int64_t cache_row(int t) const { return asked->past - tail().begin + own_row(t); }
+
   const Segment& tail() const { return asked->segment[asked->segments - 1]; }
 
   // The keys of the segment in which a whole chunk lies before the new rows, or null.
@@ -75,6 +89,8 @@ struct Parts {
     }
     for (Part& each : part) each.first_place = places, places += size_t(each.chunks);
   }
+
+  const Part& of(int t) const { return part[size_t(part_of[size_t(t)])]; }
 
  private:
   // Adds a reader's chains: one, or of a tree one for each token that does not follow the token in the row before it.
