@@ -43,6 +43,7 @@ from rapid_integrations.models.families import (
     nemotron_h,
     olmo,
     olmo_hybrid,
+    opt,
     phi,
     phimoe,
     qwen_next,
@@ -56,7 +57,7 @@ _MODULES = (
     *(afmoe, bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt2, gpt_neox, gpt_oss),
     *(granite, granite_hybrid, granite_swa, hunyuan, jamba, kimi_linear, lfm2, llama, llama4, mamba, mellum, mixtral),
     *(nanochat, nemotron, nemotron_h),
-    *(olmo, olmo_hybrid, phi, phimoe, qwen_next, recurrent_gemma, starcoder, zamba2),
+    *(olmo, olmo_hybrid, opt, phi, phimoe, qwen_next, recurrent_gemma, starcoder, zamba2),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()
