@@ -19,10 +19,18 @@ description (`fused_decoder.py`).
 from rapid_integrations.models.description.attention import Attention, Indexer, Latent
 from rapid_integrations.models.description.contents import matrices, parameters, settings_of
 from rapid_integrations.models.description.decoder import Decoder
-from rapid_integrations.models.description.layer import Layer
+from rapid_integrations.models.description.layer import Layer, NormedSums
 from rapid_integrations.models.description.layer_inputs import LayerInput, LayerInputs
-from rapid_integrations.models.description.matrix import Adapter, Inputs, OneMatrix, RowsOf, Stack, Transposed
-from rapid_integrations.models.description.mlp import Experts, Mlp
+from rapid_integrations.models.description.matrix import (
+    Adapter,
+    ColumnsOf,
+    Inputs,
+    OneMatrix,
+    RowsOf,
+    Stack,
+    Transposed,
+)
+from rapid_integrations.models.description.mlp import Experts, LearnedXielu, Mlp
 from rapid_integrations.models.description.not_described import NotDescribedError
 from rapid_integrations.models.description.positions import Growth, Positions, Rotation
 from rapid_integrations.models.description.recurrence import GatedUnit, Recurrence, Selection, ShortConvolution
@@ -30,6 +38,9 @@ from rapid_integrations.models.description.streams import Alternation, Laurel, S
 
 __all__ = [
     "Adapter",
+    "ColumnsOf",
+    "LearnedXielu",
+    "NormedSums",
     "Alternation",
     "Attention",
     "Decoder",

@@ -1,4 +1,4 @@
-"""GPT-2: learned positions, LayerNorm and biases everywhere, an MLP without a gate, and matrices that lie by columns."""
+"""GPT-2: learned positions, LayerNorm and biases everywhere, an MLP without a gate, and matrices by columns."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ def grouped_experts(module: Any, config: Any) -> Experts:
     """Describe experts of which a row takes those of a few groups."""
     router = module.gate
     correction = getattr(router, "e_score_correction_bias", None)  # DeepSeek V2 has none, and no sigmoids
+    shared = getattr(module, "shared_experts", None)
     grouped = getattr(router, "topk_method", "noaux_tc") != "greedy"
     return Experts(
         router=(router.weight, None),
@@ -25,11 +26,11 @@ def grouped_experts(module: Any, config: Any) -> Experts:
             groups_taken=router.topk_group if grouped else 1,
             group_best=1 if correction is None else 2,
             correction=None if correction is None else correction.float(),
-            shared=True,
+            shared=shared is not None,
         ),
         gate_up=Stack(module.experts, "gate_up_proj"),
         down=Stack(module.experts, "down_proj"),
         activation=activation(config.hidden_act),
         inner=module.experts.intermediate_dim,
-        shared=gated_mlp(module.shared_experts, config),
+        shared=None if shared is None else gated_mlp(shared, config),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rapid_integrations.kernels.layers import Norm
@@ -11,12 +12,17 @@ from rapid_integrations.models.families.state_heads import TOGETHER, heads_of
 
 
 def describe(model: Any) -> Decoder:
-    """Describe a model. It has no attention, so its heads are of no importance."""
-    base = model.base_model
+    """Describe a model."""
     layers = []
-    for each in base.layers:
+    for each in model.base_model.layers:
         norms = falcon_norms(each.mixer) if hasattr(each.mixer, "rms_eps") else (None, None, None)
         layers.append(Layer(mamba(each.mixer, norms), None, rms_norm(each.norm)))
+    return decoder_without_attention(model, layers)
+
+
+def decoder_without_attention(model: Any, layers: Sequence[Layer]) -> Decoder:
+    """Describe a model with `embeddings`, `layers` and `norm_f` in its base model, whose heads are of no importance."""
+    base = model.base_model
     return Decoder(
         heads=1,
         kv_heads=1,
