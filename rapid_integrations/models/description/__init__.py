@@ -38,11 +38,9 @@ from rapid_integrations.models.description.streams import Alternation, Laurel, S
 
 __all__ = [
     "Adapter",
-    "ColumnsOf",
-    "LearnedXielu",
-    "NormedSums",
     "Alternation",
     "Attention",
+    "ColumnsOf",
     "Decoder",
     "Experts",
     "GatedUnit",
@@ -54,7 +52,9 @@ __all__ = [
     "Layer",
     "LayerInput",
     "LayerInputs",
+    "LearnedXielu",
     "Mlp",
+    "NormedSums",
     "NotDescribedError",
     "OneMatrix",
     "Positions",

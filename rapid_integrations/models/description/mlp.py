@@ -58,30 +58,6 @@ class Mlp:
 
 
 @dataclass(frozen=True)
-class Stack:
-    """One matrix for each expert, in one parameter of a module.
-
-    Attributes:
-        module, name: whose parameter, (N, O, K) unless `taken` says how it becomes that.
-        bias: name of the parameter (N, O) of biases; None: there are none.
-        taken, given: from the model's form to (N, O, K) and back; None: it has this form already.
-        taken_bias: the same for biases.
-    """
-
-    module: nn.Module
-    name: str
-    bias: str | None = None
-    taken: Callable[[Tensor], Tensor] | None = None
-    given: Callable[[Tensor], Tensor] | None = None
-    taken_bias: Callable[[Tensor], Tensor] | None = None
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        """What it holds of the module."""
-        return [getattr(self.module, name) for name in (self.name, self.bias) if name is not None]
-
-
-@dataclass(frozen=True)
 class Experts:
     """MLPs of which each row takes a few.
 
