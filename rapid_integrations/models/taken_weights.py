@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.models.block_linear import BlockLinear, JoinedLinear
-from rapid_integrations.models.description import ColumnsOf, Inputs, OneMatrix, RowsOf, Stack, Transposed
+from rapid_integrations.models.description import ColumnsOf, OneMatrix, RowsOf, Stack, Transposed
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 
 
@@ -100,9 +100,13 @@ class SharedProducts:
     def __init__(self) -> None:
         self._known: dict[tuple[int, ...], Linear] = {}
 
-    def fuse(self, linears: Inputs, quantization: Quantization | None, arena: Arena | None) -> Linear:
+    def fuse(
+        self, linears: Sequence[OneMatrix | RowsOf], quantization: Quantization | None, arena: Arena | None
+    ) -> Linear:
         """Do `fuse`, once for the same parameters, which the model holds."""
-        key = tuple(id(each.module if isinstance(each, (RowsOf, Transposed)) else each.weight) for each in linears)
+        key = tuple(
+            id(each.module if isinstance(each, (ColumnsOf, RowsOf, Transposed)) else each.weight) for each in linears
+        )
         if key not in self._known:
             self._known[key] = fuse(linears, quantization, arena)
         return self._known[key]

@@ -72,8 +72,8 @@ def load_in_blocks(
     except (KeyError, ValueError, NotDescribedError):  # transformers' way of loading says what is missing or left over
         return None
     described = describe(skeleton)
-    widths = columns_of(described), *head_dims_of(described)
-    if described.beyond_kernels or not NativeDecoder.serves(library, *widths, rank=rank_of(described)):
+    columns, heads, rank = columns_of(described), head_dims_of(described), rank_of(described)
+    if described.beyond_kernels or not NativeDecoder.serves(library, columns, *heads, rank=rank):
         return None
     tell(f"repacking {scheme.name} into {scheme.form.name} without a second rounding", 0, 1)
     from transformers import AutoTokenizer
