@@ -194,14 +194,17 @@ together. So its keys never have to change, and rows are shared only among texts
 Phi-3.5-MoE has its short angles for texts of any length, as transformers has it.
 
 Zamba2's shared blocks are held once, and what a layer has of its own beside them (adapters) keeps the model's dtype.
-The learned positions of GPT-2 and OPT end with their table. OPT-350M, whose norms stand behind what is added, runs in
-transformers' forward.
+The learned positions of GPT-2, OPT and GPT-BigCode end with their table. OPT-350M, whose norms stand behind what is
+added, runs in transformers' forward. So do JetMoE, Zamba 1 and BitNet
+([why](log/2026-11-30-further-families.md)). Falcon with rotations is computed by its description alone, as its
+attention in transformers cannot be replaced: load it by its name or folder. With ALiBi it is refused. Apertus 1.5 reads
+tokens of pictures and sounds only as text has them.
 
-Multi-head latent attention (DeepSeek V2 and V3, GLM-4.7-Flash, Kimi K2.5 and Linear, MiniCPM3, Youtu, A.X K1) is cached
-as latents: a token takes `kv_lora_rank + qk_rope_head_dim` numbers a layer, and not the keys and values of all heads.
-Few tokens attend to the latents themselves. For prompts, the keys and values of the heads are computed anew, by
-PyTorch's operators, which compute all of it on GPUs. In bfloat16 a row of a prompt may differ in its last bits with the
-piece in which it is read. `kv_dtype="int8"` serves such models. Longcat-Flash (two attentions a layer) runs in
+Multi-head latent attention (DeepSeek V2 and V3, GLM-4.7-Flash, Kimi K2.5 and Linear, MiniCPM3, Mistral 4, Youtu, A.X
+K1) is cached as latents: a token takes `kv_lora_rank + qk_rope_head_dim` numbers a layer, and not the keys and values
+of all heads. Few tokens attend to the latents themselves. For prompts, the keys and values of the heads are computed
+anew, by PyTorch's operators, which compute all of it on GPUs. In bfloat16 a row of a prompt may differ in its last bits
+with the piece in which it is read. `kv_dtype="int8"` serves such models. Longcat-Flash (two attentions a layer) runs in
 transformers' forward.
 
 Indexed attention (DeepSeek V3.2, GLM-5) is latent attention of which a row sees the `index_topk` keys that a small
@@ -223,12 +226,12 @@ Recurrent layers (gated delta nets, Mamba, lightning attention) and short convol
 values. It is kept every 512 to 4,096 tokens of a prompt, where other prompts with the same beginning go on.
 
 - **Described families** (Qwen3-Next, Qwen3.5, OLMo hybrid, Kimi Linear, Granite 4, Falcon-H1, Nemotron-H, Bamba,
-  Zamba2, Jamba, Mamba, Falcon-Mamba, RecurrentGemma, LFM2): what the newest tokens add to a state is recorded, so a
-  rejected draft is forgotten, and nothing is read twice. Their prefixes are kept on disk, too. Drafts are chains, not
-  trees, and no layer is skipped. Steps of Nemotron-H and Zamba2 are at least `time_step_min`, as transformers has it
-  where it reads several tokens; for single ones, it leaves that out. Nemotron 3 with experts that read latents
-  (`moe_latent_size`) runs in transformers' forward. Mamba and Falcon-Mamba keep nothing but a state, whatever the
-  length of a text.
+  Zamba2, Jamba, Mamba, Falcon-Mamba, Mamba2, RecurrentGemma, LFM2 and LFM3, Lara-Mini, MiniMax-01): what the newest
+  tokens add to a state is recorded, so a rejected draft is forgotten, and nothing is read twice. Their prefixes are
+  kept on disk, too. Drafts are chains, not trees, and no layer is skipped. Steps of Nemotron-H and Zamba2 are at least
+  `time_step_min`, as transformers has it where it reads several tokens; for single ones, it leaves that out. Nemotron 3
+  with experts that read latents (`moe_latent_size`) runs in transformers' forward. Mamba, Falcon-Mamba and Mamba2 keep
+  nothing but a state, whatever the length of a text.
 - **Others**: the state at the start of a round is kept, and behind a rejected draft the accepted tokens are read once
   more. transformers continues some of them (Zamba) with single tokens only: their prompts are slow behind the first
   1,024 tokens. Their prefixes are kept in memory, and not on disk.
@@ -239,9 +242,8 @@ values. It is kept every 512 to 4,096 tokens of a prompt, where other prompts wi
 
 Files of these architectures (`general.architecture`) are [computed in their own blocks](tuning.md#gguf-files) on the
 kernels. Other ones are dequantised where transformers reads them (Falcon, GPT-2, BLOOM and a few more), and refused
-with a list where it does not: among them Apertus (another activation), Phi-MoE (a router of its own), MiMo-V2 and
-Mistral 4, Jamba with experts and PLaMo, and those that transformers has no model of (Grok, BailingMoE, Step 3.5,
-GroveMoE).
+with a list where it does not: among them Phi-MoE (a router of its own), MiMo-V2, Mistral 4, Laguna, Jamba with experts
+and PLaMo, and those that transformers has no model of (Grok, BailingMoE, Step 3.5, GroveMoE).
 
 {files}
 
@@ -274,6 +276,13 @@ they are kept, from config.json alone, and the progress of loading says it again
 
 {in_blocks}
 
+- **in blocks, in part**: the same for the families below, but for small matrices that the kernels never multiply in
+  blocks: those that steps and decays of recurrent states are computed from, and those that make keys and values of
+  latents. Where a checkpoint has them quantised, they become bfloat16, which rounds them a second time. Most tools
+  leave them alone, but for the rows of steps in the one matrix of a Mamba2.
+
+{in_part}
+
 - **dequantised**: the weights become numbers of the model's dtype, and take its memory. bfloat16 rounds what they stand
   for, which is a second rounding. float32 has it exactly, but for FP8, whose product with its scale is rounded to 24
   bits. All formats are dequantised for other families, in other dtypes, on other devices, and if `quantization=` asks
@@ -281,9 +290,9 @@ they are kept, from config.json alone, and the progress of loading says it again
 
 Scales of inputs and of cached keys and values are not used: inputs are not rounded, or as this page says. On a hub,
 `rapid models check` works by name, and loading wants a folder (`hf download NAME --local-dir FOLDER`). GPTQ with other
-bits, with other settings for some modules or in the layout of Marlin, AWQ in other layouts than "gemm",
-compressed-tensors with several ways of quantising, sparse matrices or rotated inputs, NVFP4, bitsandbytes, MLX and
-ExLlama are refused with the reason.
+bits, with other settings for some modules (`dynamic`, but for modules that it leaves out) or in the layout of Marlin,
+AWQ in other layouts than "gemm", compressed-tensors with several ways of quantising, sparse matrices or rotated inputs,
+NVFP4, bitsandbytes, MLX and ExLlama are refused with the reason.
 """
 
 # Settings of the formats that are read. What becomes of them is asked of the code.
@@ -335,9 +344,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 # Families of the table beside those that are described.
 FURTHER = (
-    *("bloom", "deepseek_v4", "dots3_note_text", "hy_v4", "mamba2", "mpt"),
-    *("rwkv", "bailing_hybrid", "minimax"),
-    *("zamba", "zaya"),
+    *("bloom", "deepseek_v4", "dots3_note_text", "hy_v4", "mpt", "rwkv"),
+    *("bailing_hybrid", "bitnet", "jetmoe", "longcat_flash", "zamba", "zaya"),
 )
 
 
@@ -348,14 +356,15 @@ def models() -> str:
 
     from rapid_integrations.models.families import FAMILIES
     from rapid_integrations.models.kinds_of_run import kind_of
-    from rapid_integrations.models.packed.text_part import IN_BLOCKS
+    from rapid_integrations.models.model_class import class_for
+    from rapid_integrations.models.packed.text_part import IN_BLOCKS, IN_PART
 
     names = dict(transformers_names())
     described = sorted(names[each] for each in FAMILIES if each in names)
     found: dict[str, list[Row]] = {"kernels": [], "operators": [], "transformers": [], "refused": []}
     for name in (*described, *sorted(FURTHER)):
         config = CONFIG_MAPPING[name](**PUBLISHED.get(name, {}))
-        kind = kind_of(config, CLASSES[type(config)])
+        kind = kind_of(config, CLASSES.get(type(config), None) or class_for(name, config)[1])
         reason = kind.reason if kind.how in ("refused", "operators") else ""
         short = reason.removeprefix(f"{kind.architecture} ").removeprefix(f"{kind.architecture}: ").partition("; ")[0]
         found[kind.how].append((f"`{name}`", f"`{kind.architecture}`", kind.how, short))
@@ -365,6 +374,7 @@ def models() -> str:
         files=_files(),
         formats=_formats(),
         in_blocks=fill(_joined(IN_BLOCKS), 120, initial_indent="  ", subsequent_indent="  "),
+        in_part=fill(_joined(IN_PART), 120, initial_indent="  ", subsequent_indent="  "),
     )
 
 
@@ -402,6 +412,7 @@ def transformers_names() -> Iterator[tuple[str, str]]:
     """Yield the class of each family's causal LM with the family's name, a family's own classes last."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+    yield "Mistral4ForCausalLM", "mistral4"  # which transformers lists among models of text and pictures alone
     for family, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
         own = name if isinstance(name, str) else name[0]
         start = family.replace("_text", "").replace("_", "").replace("v1dense", "densev1").replace("v1moe", "moev1")

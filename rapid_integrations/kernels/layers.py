@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias, get_args
 
 from torch import Tensor
 
-Activation: TypeAlias = Literal["silu", "gelu_tanh", "gelu", "relu_squared", "clipped_swiglu", "relu"]
-"""What is done to the gate of an MLP. `clipped_swiglu` is GPT-OSS's: see `kernels/cpu/norms.h`."""
+Activation: TypeAlias = Literal["silu", "gelu_tanh", "gelu", "relu_squared", "clipped_swiglu", "relu", "xielu"]
+"""What is done to the gate of an MLP. `clipped_swiglu` is GPT-OSS's: see `kernels/cpu/norms.h`. `xielu`: `Xielu`."""
 
 NormScope: TypeAlias = Literal["every head", "own head", "all heads"]
 """Of queries and keys: each head with the same weights, each with its own, or all heads of a token as one row."""
@@ -17,6 +17,19 @@ ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 NORM_SCOPES: tuple[NormScope, ...] = get_args(NormScope)
 MAX_STREAMS = 8  # of states, that the kernels compute
 INDEXED_COLUMNS, MAX_INDEXED = 64, 512  # an indexer's keys have a multiple of so many numbers there, up to so many
+
+
+@dataclass(frozen=True)
+class Xielu:
+    """The numbers of an activation "xielu" (Huang and Schlag 2024, arXiv 2411.13010).
+
+    Of x above 0 it makes positive * x^2 + slope * x, of others negative * (exp(min(x, least)) - 1 - x) + slope * x.
+    """
+
+    positive: float
+    negative: float
+    slope: float
+    least: float
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,9 @@ class Routing:
         shared_gate: the router has one more output, whose sigmoid is the shared expert's weight; it is 1 otherwise.
         scales_inputs: the weights are factors on what experts read, and not on what they give.
         logit_scale: factor on the router's outputs for experts.
+        logit_softcap: they become softcap * tanh(output / softcap), before all else; None: they stay.
+        by_outputs: experts are chosen by the router's outputs and `correction`, and not by scores.
+        shared_scale: the shared expert's weight, or a factor on it with `shared_gate`.
         factors: (N,) float32, of each expert, on its weight after all else; None stands for ones.
         near: experts are taken one after another (SparseMixer, arXiv 2409.12136). The weight of each is its softmax
             among the scores s of those that are left, without those of which (best - s) / max(|s|, best) is more than
@@ -111,6 +127,9 @@ class Routing:
     logit_scale: float = 1.0
     factors: Tensor | None = None
     near: float | None = None
+    logit_softcap: float | None = None
+    by_outputs: bool = False
+    shared_scale: float = 1.0
 
 
 @dataclass(frozen=True)

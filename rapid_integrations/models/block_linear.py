@@ -58,6 +58,10 @@ class StoredBlocks:
         assert self.order is None
         return StoredBlocks(self.form, self.raw[:rows], None, self.release)
 
+    def some(self, rows: Tensor) -> StoredBlocks:
+        """Return some rows, (o,) int64, as a weight of their own."""
+        return SomeRows(self, rows)
+
     def rounded(self) -> Tensor:
         """Return the weights, (O, K) bfloat16, computed by the kernels."""
         return rows_of(self.form, self.raw, torch.arange(len(self.raw)) if self.order is None else self.order)
@@ -66,6 +70,28 @@ class StoredBlocks:
         """Return the weights, (O, K) float32, computed by the gguf package."""
         weights = file_weights(self.form, self.raw)
         return weights if self.order is None else weights[self.order]
+
+
+class SomeRows(StoredBlocks):
+    """Some rows of a weight in blocks, as a weight of their own. They are copied each time that they are asked for."""
+
+    _own: tuple[StoredBlocks, Tensor]
+
+    def __init__(self, of: StoredBlocks, rows: Tensor) -> None:
+        for key, value in {"form": of.form, "order": None, "release": of.release, "_own": (of, rows)}.items():
+            object.__setattr__(self, key, value)
+
+    @property
+    def raw(self) -> Tensor:
+        """(o, bytes of a row) uint8."""
+        of, rows = self._own
+        return of.raw[rows]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(o, K)."""
+        of, rows = self._own
+        return len(rows), of.shape[1]
 
 
 class BlockLinear:

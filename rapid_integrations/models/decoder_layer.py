@@ -12,7 +12,7 @@ from torch import Tensor
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.kernels.cpu import NativeAlternation, NativeInput, NativeLayer, prefill
-from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Rope
+from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Rope, Xielu
 from rapid_integrations.models.activation import activate
 from rapid_integrations.models.adapter import TakenAdapter
 from rapid_integrations.models.alternating import native_alternation, native_laurel, quantile, thinned
@@ -156,6 +156,12 @@ class TakenLayer:
         """What the MLP or the experts do to their gate."""
         return "silu" if self.described.mlp is None else self.described.mlp.activation
 
+    @cached_property
+    def xielu(self) -> Xielu | None:
+        """The numbers of the MLP's activation, if it is one of that name."""
+        learned = self.described.mlp.xielu if isinstance(self.described.mlp, Mlp) else None
+        return None if learned is None else learned.numbers
+
     @property
     def gated(self) -> bool:
         """Whether the MLP or the experts have a gate."""
@@ -251,8 +257,8 @@ class TakenLayer:
 
         def activated(x: Tensor, quantile: float | None = None) -> Tensor:
             if kernels:
-                return prefill.activated(x, self.activation, self.gated, quantile)
-            return activate(x, self.activation, self.gated)
+                return prefill.activated(x, self.activation, self.gated, quantile, self.xielu)
+            return activate(x, self.activation, self.gated, self.xielu)
 
         if isinstance(self.mlp, TakenExperts):
             return self.mlp(normed, activated)
@@ -285,7 +291,7 @@ class TakenLayer:
         if recurred is None or attended is None:
             only = attended if recurred is None else recurred
             assert only is not None
-            return self.out(only)
+            return _scaled(self.out(only), self.attention.factor if recurred is None else 1.0)
         beside = self.described.recurrence
         assert self.recurred_out is not None and beside is not None
         of_recurrence = _scaled(self.recurred_out(recurred), beside.factor)
@@ -340,7 +346,7 @@ class TakenLayer:
 
     def native(self) -> NativeLayer:
         """Return the layer for the kernels; every product was made for them."""
-        layer, own = self.described, self.described.input
+        layer, own, sums = self.described, self.described.input, self.described.normed_sums
         added = None
         if own is not None and self.input is not None:
             gate, projection = map(native_matrix, self.input)
@@ -360,9 +366,11 @@ class TakenLayer:
             after_attention=layer.after_attention,
             after_mlp=layer.after_mlp,
             activation=self.activation,
+            xielu=self.xielu,
             gated=self.gated,
             parallel=layer.parallel,
             residual=layer.residual,
+            normed_sums=None if sums is None else (sums.attention, sums.mlp),
             input=added,
             scale_of_all=1.0 if layer.scale is None else float(layer.scale),
             gate_factor=1.0 if factors is None else factors.gate_factor,
@@ -393,11 +401,14 @@ class TakenLayer:
             indexer=None if self.indexer is None else self.indexer.native(),
             chosen=0 if self.latent is None else self.latent.described.chosen,
             value=attention.value,
+            heads=attention.heads,
             kv_heads=attention.kv_heads,
             head_dim=attention.head_dim,
             keys_of=attention.keys_of,
             growth=None if growth is None else (growth.every, growth.scale, growth.ahead),
             output_gates=attention.gated,
+            gate_of_head=attention.gate_of_head,
+            softplus_gates=attention.softplus_gates,
             attention_factor=attention.factor,
         )
 

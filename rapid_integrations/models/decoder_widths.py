@@ -30,7 +30,9 @@ def columns_of(described: Decoder) -> Iterator[int]:
     """Yield the width of every row of numbers that a step computes with."""
     yield described.embedding.weight.shape[1]
     if rank_of(described) is None:
-        yield from (described.heads * each for each in head_dims_of(described))
+        yield from (
+            (own.heads or described.heads) * (own.head_dim or described.head_dim) for own in described.attentions
+        )
     for layer in described.layers:
         if (recurrence := layer.recurs) is not None:
             yield recurrence.out.in_features

@@ -17,6 +17,7 @@ from rapid_integrations.cache.out_of_memory import is_out_of_memory
 from rapid_integrations.errors import ModelLoadError, NotANumberError, RapidError, UnsupportedModelError
 from rapid_integrations.models import attention
 from rapid_integrations.models.config_bounds import has_experts
+from rapid_integrations.models.families import FAMILIES
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.host_cache import HeldLayer
 from rapid_integrations.models.host_forward import HostForward
@@ -100,6 +101,13 @@ class EagerCheck:
                     f"{self._lm.name}: {len(wide)} of its layers have sliding windows that its configuration does not "
                     "set, so that they cannot be compared with the model's own"
                 )
+
+    def runs_host(self) -> bool:
+        """Whether the model's own forward can run on our attention: not if it computes attention in code of its own."""
+        self._model.set_attn_implementation(attention.ATTENTION_NAME)
+        replaced: bool = self._model.config._attn_implementation == attention.ATTENTION_NAME
+        self._model.set_attn_implementation(self._at_rest)
+        return replaced
 
     def of_model(self) -> None:
         """Only compute what the decoder is compared with: the model's own forward does not run on our cache."""
@@ -256,10 +264,16 @@ class EagerCheck:
         parts = torch.split(self._check_ids(), [CHECK_TOKENS - 5, 3, 1, 1])
         self._model.set_attn_implementation(attention.ATTENTION_NAME)
         try:
-            if self._model.config._attn_implementation != attention.ATTENTION_NAME:
+            if not self._decoder and self._model.config._attn_implementation != attention.ATTENTION_NAME:
+                known = type(self._model).__name__ in FAMILIES
                 raise UnsupportedModelError(
                     f"{self._lm.name}: its attention cannot be replaced: {type(self._model).__name__} computes it in "
-                    "code of its own. Take a model that follows transformers' attention interface, as nearly all do"
+                    "code of its own. "
+                    + (
+                        "Load it by its name or folder"
+                        if known
+                        else "Take a model that follows transformers' attention interface, as nearly all do"
+                    )
                 )
             cache = self._lm.new_cache(CHECK_TOKENS)
             logits = [self._lm.forward([Rows(part, cache, len(part))])[0] for part in parts]

@@ -100,10 +100,13 @@ class TakenExperts:
         routing = self.routing
         outputs = PlainLinear(self.router, self.router_bias)(x.to(self.router.dtype)).float()
         logits = (outputs[:, :-1] if routing.shared_gate else outputs) * routing.logit_scale
+        if routing.logit_softcap is not None:
+            logits = routing.logit_softcap * torch.tanh(logits / routing.logit_softcap)
         if routing.near is not None:
             return _one_after_another(logits, routing)
         scores = logits.sigmoid() if routing.sigmoid else logits.softmax(dim=-1)
-        choice = scores if routing.correction is None else scores + routing.correction
+        choice = logits if routing.by_outputs else scores
+        choice = choice if routing.correction is None else choice + routing.correction
         if routing.groups > 1:
             choice = _best_groups(choice, routing)
         taken = choice.topk(routing.taken, dim=-1).indices
@@ -115,7 +118,7 @@ class TakenExperts:
             weights = weights * routing.factors[taken]
         if routing.shared:
             last = outputs[:, -1:].sigmoid() if routing.shared_gate else torch.ones_like(weights[:, :1])
-            weights = torch.cat([weights, last], dim=1)
+            weights = torch.cat([weights, last * routing.shared_scale], dim=1)
             taken = torch.cat([taken, torch.full_like(taken[:, :1], len(self.down) - 1)], dim=1)
         return weights, taken
 

@@ -252,7 +252,7 @@ class FusedDecoder(OperatorsPass, SharedResource):
         self._read([Rows(ids, cache, 0, of_prompt=True)])
         cache.advance(len(ids))
         self._balance = [
-            None if slot is None else with_queries(balance_of(cache.layer(slot)[0], layer.rope), self._described.heads)
+            None if slot is None else with_queries(balance_of(cache.layer(slot)[0], layer.rope), self._heads_of(layer))
             for slot, layer in zip(self._layout.slots, self._layers, strict=True)
         ]
         self._layout = replace(self._layout, kv_dtype="int8")

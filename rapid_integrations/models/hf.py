@@ -107,7 +107,7 @@ class HuggingFaceLM(SharedResource):
         at_rest = attention.ATTENTION_NAME if self._shared.users else self.own_attention
         check = EagerCheck(self, model, self._host, at_rest)
         with refused_with_the_reason(self.name, model), without_advice() if described else nullcontext():
-            if chooses_keys(config):
+            if chooses_keys(config) or (described and not check.runs_host()):
                 check.of_model()
             else:
                 check.of_host()

@@ -37,6 +37,8 @@ class KindOfRun:
 def kind_of(config: Any, model_class: Any) -> KindOfRun:
     """Say how a model of a class would run with this configuration. It is built without memory for weights."""
     name = model_class.__name__
+    if not isinstance(config, model_class.config_class):  # of text and pictures, and the class is of text
+        config = config.get_text_config(decoder=True)
     with torch.device("meta"):
         model = model_class(config)
     try:

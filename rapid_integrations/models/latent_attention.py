@@ -91,7 +91,9 @@ class TakenLatent:
         indexer = None
         if latent.indexer is not None:
             indexer = TakenIndexer.of(latent.indexer, latent.chosen, rope, quantization, arena)
-        by_head = latent.up.weight.data.view(-1, latent.plain + latent.value, latent.rank)
+        stored = getattr(latent.up, "stored", None)  # of which no product takes columns
+        up = latent.up.weight.data if stored is None else stored.rounded()
+        by_head = up.view(-1, latent.plain + latent.value, latent.rank)
         keys, values = by_head[:, : latent.plain].transpose(1, 2), by_head[:, latent.plain :]
         if quantization is not None:
             to_keys, to_values = (

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, softplus
 
 from rapid_integrations.cache import KVCache, LayerRows, Rows, StatePass
 from rapid_integrations.kernels.cpu import NativeDecoder, alternation, prefill
@@ -22,7 +22,7 @@ from rapid_integrations.models.attention import attend
 from rapid_integrations.models.block_linear import BlockTable
 from rapid_integrations.models.cache_layout import CacheLayout
 from rapid_integrations.models.decoder_layer import TakenLayer
-from rapid_integrations.models.description import Decoder, LayerInputs
+from rapid_integrations.models.description import Attention, Decoder, LayerInputs
 from rapid_integrations.models.given_states import GivenStates, wants_last
 from rapid_integrations.models.indexer import Choice, IndexRows, TakenIndexer
 from rapid_integrations.models.linear import Linear, PlainLinear
@@ -117,6 +117,8 @@ class OperatorsPass:
                 x, normed = add_and_norm(x, more, factor, own.before_attention, kernels)
             given.add(index, x)
             factor = own.residual
+            if (sums := own.normed_sums) is not None:
+                x, factor = normed * sums.attention[0], sums.attention[1]
             first = [each.count - asked if index >= cut else 0 for each, asked in zip(rows, ended, strict=True)]
             qkv = layer.projected(normed)
             spread = spreads[layer.rope, self._layout.shape(layer)[1]] if spreads and layer.attends else tables
@@ -158,6 +160,8 @@ class OperatorsPass:
             if own.mlp is None:
                 continue
             x, normed = add_and_norm(x, more, factor, own.before_mlp, kernels)
+            if sums is not None:
+                x, factor = normed * sums.mlp[0], sums.mlp[1]
             more = layer.mixed(normed, x, kernels)
             if own.after_mlp is not None:
                 more = normed_rows(own.after_mlp, more, kernels)
@@ -216,14 +220,14 @@ class OperatorsPass:
         What a text attends to is (T, H, D). Texts of which nothing is asked for are left out. `qkv` has `counts` rows
         of them: all, or those from `first` on if the layer reads the keys of another one, which are in `written`.
         """
-        layer, heads = self._layers[index], self._described.heads
-        attention, slot = layer.attention, self._layout.slots[index]
+        layer = self._layers[index]
+        attention, slot, heads = layer.attention, self._layout.slots[index], self._heads_of(layer)
         assert slot is not None
         kv_heads, head_dim = self._layout.shape(layer)
         if attention.keys_of is not None:
             kv_heads = 0
-        qkv = qkv.view(-1, qkv.shape[1] // head_dim, head_dim)
-        qkv, gates = qkv[:, : heads + 2 * kv_heads], qkv[:, heads + 2 * kv_heads :]
+        width = (heads + 2 * kv_heads) * head_dim
+        qkv, gates = qkv[:, :width].view(-1, heads + 2 * kv_heads, head_dim), qkv[:, width:]
         qk = layer.queries_and_keys(qkv, heads, kv_heads, tables, spread, kernels)
         values = qkv[:, heads + kv_heads :]
         if attention.value is not None:
@@ -253,7 +257,7 @@ class OperatorsPass:
             else:
                 seen = None if each.parents is None else masks[each][attention.window, layer.kind.chunk][begin:]
                 mixed = attend(query, segments, attention.scale, attention.window, layer.kind, seen)[0]
-            attended.append(mixed * torch.sigmoid(own_gates[begin:]) if attention.gated else mixed)
+            attended.append(gated_heads(mixed, own_gates[begin:], attention) if attention.gated else mixed)
         return attended
 
     def _attended_latents(
@@ -284,7 +288,10 @@ class OperatorsPass:
             keys, latents = (part[start:end].transpose(0, 1)[None] for part in (new.keys, new.latents))
             segments = each.cache.write(slot, keys, latents)
             if begin < each.count:
-                plain, rotated = (part[start + begin : end] for part in (new.plain, new.rotated))
+                plain, rotated = (part[start:end] for part in (new.plain, new.rotated))
+                if (growth := layer.attention.growth) is not None:
+                    plain, rotated = (grown(part, part.shape[1], growth, each) for part in (plain, rotated))
+                plain, rotated = plain[begin:], rotated[begin:]
                 seen = None if each.parents is None else masks[each][None, None][begin:]
                 scale = layer.attention.scale
                 if chosen is None:
@@ -348,11 +355,21 @@ class OperatorsPass:
             parts.append(own if each.parents is None else (own[0][each.depths], own[1][each.depths]))
         return _joined([cos for cos, _ in parts]), _joined([sin for _, sin in parts])
 
+    def _heads_of(self, layer: TakenLayer) -> int:
+        """Return how many heads of queries a layer has."""
+        return layer.attention.heads or self._described.heads
+
     def _spread(self, tables: Tables, dtype: torch.dtype) -> dict[tuple[Rope, int], Tables]:
         ropes = {(layer.rope, self._layout.shape(layer)[1]) for layer in self._layers if layer.attends}
         indexers = (layer.indexer for layer in self._layers)
         ropes |= {(each.rope, each.described.dim) for each in indexers if each is not None}
         return {each: spread_over_head(tables, *each, dtype) for each in ropes}
+
+
+def gated_heads(mixed: Tensor, gates: Tensor, attention: Attention) -> Tensor:
+    """Return what heads give, (T, H, D), times their gates, of (T, H) or (T, H * D)."""
+    factors = softplus(gates.float()).to(gates.dtype) if attention.softplus_gates else torch.sigmoid(gates)
+    return mixed * factors.view(len(mixed), mixed.shape[1], -1)
 
 
 def _recurred(

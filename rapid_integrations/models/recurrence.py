@@ -36,7 +36,8 @@ class TakenRecurrence:
 
     Attributes:
         described: the recurrence.
-        rates: the product that rates and decays are computed from; None: a Mamba's are computed of convolved values.
+        rates: the product that rates and decays are computed from; None: a Mamba's are computed of convolved values,
+            and those of lightning attention are constant.
         taps: (W, C) float32, factors of the convolution.
         decay: (H_v,) float32, factors of softplus(x + bias), below 0; of a Mamba (H_v, D_k, D_v).
         bias: (H_v,) float32, or as the description has it.
@@ -78,14 +79,14 @@ class TakenRecurrence:
             taps = taps * taps.new_tensor(recurrence.factors[:3]).repeat_interleave(widths)[:, None]
         return cls(
             recurrence,
-            rates=fuse(recurrence.rates, None, arena, keep=bool(shared)),
+            rates=fuse(recurrence.rates, None, arena, keep=bool(shared), numbers=True) if recurrence.rates else None,
             taps=taps.t().contiguous(),
             tap_bias=tap_bias,
             decay=-recurrence.decay.detach().float().flatten().exp(),
             bias=recurrence.bias.detach().float().contiguous(),
             skip=_wide(recurrence.skip),
-            decay_up=None if recurrence.decay_up is None else fuse([recurrence.decay_up], None, arena),
-            gate_up=None if recurrence.gate_up is None else fuse([recurrence.gate_up], None, arena),
+            decay_up=None if recurrence.decay_up is None else fuse([recurrence.decay_up], None, arena, numbers=True),
+            gate_up=None if recurrence.gate_up is None else fuse([recurrence.gate_up], None, arena, numbers=True),
         )
 
     @classmethod
@@ -100,8 +101,8 @@ class TakenRecurrence:
             decay=by_head.transpose(1, 2).contiguous(),
             bias=recurrence.bias.detach().float().contiguous(),
             skip=_wide(recurrence.skip),
-            low=fuse([selection.low], None, arena),
-            up=fuse([selection.up], None, arena, biases_apart=True),  # which are float32 here
+            low=fuse([selection.low], None, arena, numbers=True),
+            up=fuse([selection.up], None, arena, biases_apart=True, numbers=True),  # which are float32 here
         )
 
     @classmethod
@@ -186,7 +187,7 @@ class TakenRecurrence:
             index: number of the recurrence among the model's.
             inputs: (T, C + H_v * D_v), the product's rows, gates behind; with `gate_up` (T, C).
             rates: (T, 2 H_v), (T, H_v), or with `decay_up` what that product and the other one read behind (T, H_v);
-                None: it is a Mamba or an RG-LRU.
+                None: it is a Mamba, an RG-LRU or lightning attention.
             done: the pass over this text's state.
             kernels: whether this package's kernels compute it.
         """
@@ -232,6 +233,8 @@ class TakenRecurrence:
             raw = convolved.float()
             if self.gates:
                 return torch.cat([raw, self._gated_values(raw, before, inputs.dtype, first)], dim=1), gates
+            if own.selection is None:
+                return raw, gates
             return torch.cat([raw, self._selected(raw, before, inputs.dtype)], dim=1), gates
         parts = [convolved.float(), rates.float()]
         if self.decay_up is not None and self.gate_up is not None:
@@ -292,8 +295,8 @@ class TakenRecurrence:
         """Return what heads give, (T, H_v, D_v) float32, and the state behind it, which is written to `into`.
 
         Args:
-            rows: (T, C + 2 H_v) float32; of Mamba2 (T, C + H_v), with `decay_up` (T, C + H_v + H_v * D_k), and of a
-                Mamba (T, 2 C + 2 D_k), of an RG-LRU (T, 3 C).
+            rows: (T, C + 2 H_v) float32; of Mamba2 (T, C + H_v) or, with constant rates, (T, C), with `decay_up`
+                (T, C + H_v + H_v * D_k), and of a Mamba (T, 2 C + 2 D_k), of an RG-LRU (T, 3 C).
             before: (W - 1, C), what was convolved before them.
             state: (H_v, D_k, D_v).
             into: where the new state goes; None: it is not wanted.
@@ -321,7 +324,10 @@ class TakenRecurrence:
         repeated = (each.repeat(1, served, 1) if own.tiled else each.repeat_interleave(served, dim=1) for each in heads)
         query, key = (each.transpose(0, 1) for each in repeated)
         value = value.reshape(-1, own.value_heads, own.value_dim).transpose(0, 1)
-        if own.decay_up is None:
+        if self.rates is None:  # every token adds its value, and decays are constant
+            steps = self.decay.new_ones(own.value_heads, len(rows))
+            log_decay = self.decay[:, None] * steps
+        elif own.decay_up is None:
             steps = softplus(rates[:, -own.value_heads :] * own.factors[4] + self.bias).t()
             if own.least_rate:
                 steps = steps.clamp(min=own.least_rate)

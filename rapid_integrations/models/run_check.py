@@ -20,7 +20,7 @@ from rapid_integrations.models.folder_kinds import (
 from rapid_integrations.models.gguf.run_check import check_gguf
 from rapid_integrations.models.kinds_of_run import KindOfRun, kind_of
 from rapid_integrations.models.model_class import class_for, refuse_unknown_family
-from rapid_integrations.models.packed.loading import lies_in_blocks
+from rapid_integrations.models.packed.loading import lies_in_blocks, lies_in_part
 from rapid_integrations.models.packed.scheme import kept_words, scheme_of, settings_of
 
 
@@ -69,4 +69,5 @@ def _weights(name: str, config: Mapping[str, Any], kernels: bool) -> str:
     scheme = scheme_of(name, settings) if isinstance(settings, Mapping) else None
     if scheme is None:
         return ""
-    return kept_words(scheme, kernels and lies_in_blocks(config))
+    family = kernels and lies_in_blocks(config)
+    return kept_words(scheme, family, in_part=family and lies_in_part(config))

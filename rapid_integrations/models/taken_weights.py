@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rapid_integrations.cache.arena import Arena
 from rapid_integrations.config import Quantization
 from rapid_integrations.models.block_linear import BlockLinear, JoinedLinear
-from rapid_integrations.models.description import Inputs, RowsOf, Stack, Transposed
+from rapid_integrations.models.description import ColumnsOf, OneMatrix, RowsOf, Stack, Transposed
 from rapid_integrations.models.linear import Linear, PlainLinear, make_linear
 
 
@@ -32,7 +32,7 @@ class Holder(Protocol):
 class Linears:
     """Modules whose weights lie in one product, one below the other."""
 
-    def __init__(self, linears: Sequence[nn.Linear | RowsOf | Transposed]) -> None:
+    def __init__(self, linears: Sequence[OneMatrix | RowsOf]) -> None:
         self.linears = linears
 
     def fill(self, fused: Linear) -> None:
@@ -41,7 +41,7 @@ class Linears:
 
     def weights(self) -> dict[tuple[nn.Module, str], Any]:
         """See `Holder`."""
-        parts = (RowsOf, Transposed)
+        parts = (RowsOf, Transposed, ColumnsOf)
         modules = [linear.module if isinstance(linear, parts) else linear for linear in self.linears]
         return {(module, "weight"): module.weight for module in modules}
 
@@ -100,30 +100,39 @@ class SharedProducts:
     def __init__(self) -> None:
         self._known: dict[tuple[int, ...], Linear] = {}
 
-    def fuse(self, linears: Inputs, quantization: Quantization | None, arena: Arena | None) -> Linear:
+    def fuse(
+        self, linears: Sequence[OneMatrix | RowsOf], quantization: Quantization | None, arena: Arena | None
+    ) -> Linear:
         """Do `fuse`, once for the same parameters, which the model holds."""
-        key = tuple(id(each.module if isinstance(each, (RowsOf, Transposed)) else each.weight) for each in linears)
+        key = tuple(
+            id(each.module if isinstance(each, (ColumnsOf, RowsOf, Transposed)) else each.weight) for each in linears
+        )
         if key not in self._known:
             self._known[key] = fuse(linears, quantization, arena)
         return self._known[key]
 
 
 def fuse(
-    linears: Sequence[nn.Linear | RowsOf | Transposed],
+    linears: Sequence[OneMatrix | RowsOf],
     quantization: Quantization | None,
     arena: Arena | None,
     *,
     keep: bool = False,
     biases_apart: bool = False,
+    numbers: bool = False,
 ) -> Linear:
     """Return one product for several of the same input, and take the weights from the modules.
 
     `keep`: modules of which only some rows are taken keep theirs, as another product takes the others. `biases_apart`:
-    somebody else adds their biases.
+    somebody else adds their biases. `numbers`: weights in blocks become bfloat16: nothing multiplies with the blocks.
     """
-    if any(getattr(linear, "stored", None) is not None for linear in linears):
+    stored = [getattr(linear, "stored", None) for linear in linears]
+    if any(each is not None for each in stored) and not numbers:
         return _joined(linears, arena)
-    weights = [linear.weight.data.contiguous() for linear in linears]
+    weights = [
+        linear.weight.data.contiguous() if own is None else own.rounded()
+        for linear, own in zip(linears, stored, strict=True)
+    ]
     biases = [None if biases_apart else linear.bias for linear in linears]
     bias = None
     if any(each is not None for each in biases):
@@ -138,8 +147,10 @@ def fuse(
     else:
         fused = make_linear(weights[0] if len(weights) == 1 else torch.cat(weights), bias, quantization, arena=arena)
     start = 0
-    for linear in linears:
-        if isinstance(linear, RowsOf):
+    for linear, own_blocks in zip(linears, stored, strict=True):
+        if own_blocks is not None:
+            pass  # the file has them
+        elif isinstance(linear, (RowsOf, ColumnsOf)):
             if not keep:
                 empty(linear.module)
         elif isinstance(linear, Transposed):
@@ -171,7 +182,7 @@ def _joined(linears: Sequence[Any], arena: Arena | None) -> Linear:
     return parts[0] if len(parts) == 1 else JoinedLinear(parts)
 
 
-def fill(linears: Sequence[nn.Linear | RowsOf | Transposed], fused: Linear) -> None:
+def fill(linears: Sequence[OneMatrix | RowsOf], fused: Linear) -> None:
     """Give modules parameters of their own with the numbers that a product multiplies with."""
     parts = torch.split(fused.dense(), [linear.out_features for linear in linears])
     gathered: dict[nn.Linear, Tensor] = {}  # of modules of which rows are given, by several products perhaps
@@ -180,7 +191,13 @@ def fill(linears: Sequence[nn.Linear | RowsOf | Transposed], fused: Linear) -> N
             module, shape = linear.module, (linear.module.out_features, weight.shape[1])
             held = module.weight.data if module.weight.shape == shape else module.weight.new_empty(shape)
             whole = gathered.setdefault(module, held)
-            whole[linear.rows.to(whole.device)] = weight.to(whole.dtype)
+            rows = linear.rows.to(whole.device)
+            whole[rows[rows >= 0]] = weight[rows >= 0].to(whole.dtype)
+        elif isinstance(linear, ColumnsOf):
+            columns = linear.columns.to(weight.device)
+            narrow = weight.new_empty(len(weight), linear.module.in_features)
+            narrow[:, columns[columns >= 0]] = weight[:, columns >= 0]
+            linear.module.weight = nn.Parameter(narrow.to(linear.module.weight.dtype), requires_grad=False)
         elif isinstance(linear, Transposed):
             own = weight.to(linear.module.weight.dtype).t().contiguous()
             linear.module.weight = nn.Parameter(own, requires_grad=False)

@@ -59,6 +59,16 @@ MODELS = {
         "vision_config": {"model_type": "pixtral", **PICTURES, "head_dim": 8},
         "image_token_index": 261,
     },
+    "Mistral3, Mistral 4": {
+        "text_config": {"model_type": "mistral4", **TEXT, **LATENT, "n_shared_experts": 1},
+        "vision_config": {"model_type": "pixtral", **PICTURES, "head_dim": 8},
+        "image_token_index": 261,
+    },
+    "Aria": {
+        "text_config": {**TEXT, "head_dim": 8, "moe_num_experts": 4, "moe_topk": 2, "moe_num_shared_experts": 1},
+        "vision_config": {"model_type": "idefics3_vision", **PICTURES},
+        **{"image_token_index": 261, "projector_patch_to_query_dict": {"4": 4}},
+    },
     "Llava": {
         "text_config": {"model_type": "llama", **TEXT, "head_dim": 8},
         "vision_config": {"model_type": "clip_vision_model", **PICTURES},

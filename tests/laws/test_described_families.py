@@ -17,6 +17,7 @@ from tests.toys.every_family import EXPERTS_BESIDE, NEW, TEXT, decoded, generate
 from tests.toys.models import byte_tokenizer
 
 USUAL = (
+    "apertus",
     "cohere2",
     "deepseek_v2",
     "deepseek_v3",
@@ -35,8 +36,11 @@ USUAL = (
     "granitemoehybrid",
     "jamba",
     "kimi_linear",
+    "laguna",
     "lfm2",
+    "lfm3",
     "mamba",
+    "minimax",
     "nemotron_h",
     "olmo3",
     "olmo_hybrid",
@@ -55,8 +59,11 @@ OTHERS = (
     *("afmoe", "dots1", "falcon_mamba", "hunyuan_v1_moe", "jais2", "ministral3", "nemotron"),
     *("cwm", "flex_olmo", "flint", "gemma4_unified_text", "granite_swa", "granitemoe_swa", "hy_v3", "hyperclovax"),
     *("mellum", "solar_open"),
+    *("apertus1p5_text", "aria_text", "cohere2_moe", "falcon", "gpt_bigcode", "kolibri1", "lara_mini", "mamba2"),
+    *("mimo_v2_flash", "mistral4"),
 )
 INDEXED = ("deepseek_v32", "glm_moe_dsa")  # transformers' own forward does not run on this package's cache
+GROWING = {"llama_4_scaling_beta": 0.5, "original_max_position_embeddings": 16}
 YARN = {
     **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64},
     **{"mscale": 0.7, "mscale_all_dim": 1.0},
@@ -72,6 +79,16 @@ SETTINGS = {
         },
     },
     "cohere": {"use_qk_norm": True},
+    "cohere2_moe": {"first_k_dense_replace": 1, "prefix_dense_intermediate_size": 64, "layer_types": None},
+    "laguna": {"moe_routed_scaling_factor": 1.5, "moe_router_logit_softcapping": 0.7},
+    "minimax": {
+        **{"full_attn_alpha_factor": 1.5, "full_attn_beta_factor": 0.7, "linear_attn_alpha_factor": 0.8},
+        **{"linear_attn_beta_factor": 1.3, "mlp_alpha_factor": 2.0, "mlp_beta_factor": 0.6},
+    },
+    "mistral4": {
+        **{"n_group": 2, "topk_group": 1, "routed_scaling_factor": 1.5},
+        "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "mscale_all_dim": 1.0} | GROWING,
+    },
     "deepseek_v2": {
         **{"num_experts": 8, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2},
         **{"routed_scaling_factor": 2.0, "q_lora_rank": None},
@@ -180,6 +197,7 @@ def test_gemma_4_of_every_kind_is_what_transformers_generates(settings):
         *(("falcon_h1", {"mamba_n_heads": 16, "mamba_d_ssm": 128}), ("kimi_linear", {}), ("olmo_hybrid", {})),
         *(("gpt2", {}), ("opt", {"word_embed_proj_dim": 64}), ("phimoe", {}), ("zamba2", {"attention_head_dim": 32})),
         *(("jamba", {}), ("mamba", {}), ("falcon_mamba", {}), ("recurrent_gemma", {})),
+        *(("apertus", {}), ("laguna", {}), ("lfm3", {}), ("minimax", {}), ("mistral4", {})),
     ],
 )
 @pytest.mark.parametrize("quantization", ["int8", "int4"])

@@ -45,8 +45,9 @@ OTHERS = (
 WITHOUT_STATE = ("gemma3n_text", "gemma4_text")  # layers that share another one's keys and values
 DESCRIBED = (
     *("falcon_h1", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "mamba", "nemotron_h", "olmo_hybrid"),
-    *("qwen3_5_text", "qwen3_next", "recurrent_gemma", "zamba2"),
+    *("qwen3_5_text", "qwen3_next", "recurrent_gemma", "zamba2", "lfm3", "minimax"),
     *(pytest.param(each, marks=pytest.mark.slow) for each in ("bamba", "falcon_mamba", "lfm2_moe", "qwen3_5_moe_text")),
+    *(pytest.param(each, marks=pytest.mark.slow) for each in ("lara_mini", "mamba2")),
 )
 ALL = [*USUAL, *(pytest.param(family, marks=pytest.mark.slow) for family in OTHERS)]
 
@@ -130,7 +131,7 @@ def test_greedy_output_of_described_families_is_what_transformers_generates(fami
     "family",
     [
         *("falcon_h1", "jamba", "kimi_linear", "mamba", "nemotron_h", "qwen3_5_text", "qwen3_next", "recurrent_gemma"),
-        "zamba2",
+        *("lfm3", "minimax", "zamba2"),
     ],
 )
 def test_a_described_text_that_parts_from_another_one_goes_on_from_a_state(family):
@@ -229,7 +230,7 @@ def test_states_matter(family, of):
     [
         *(("qwen3_next", False), ("falcon_h1", True), ("nemotron_h", True), ("qwen3_5_text", True)),
         *(("jamba", True), ("kimi_linear", True), ("mamba", True), ("olmo_hybrid", True), ("zamba2", True)),
-        ("recurrent_gemma", True),
+        *(("recurrent_gemma", True), ("minimax", True)),
         *(pytest.param(each, False, marks=pytest.mark.slow) for each in ("falcon_h1", "mamba", "minimax")),
     ],
 )
@@ -250,7 +251,7 @@ def test_an_engine_answers_as_transformers_does(family, take_over):
     "family",
     [
         *("falcon_h1", "jamba", "kimi_linear", "mamba", "nemotron_h", "olmo_hybrid", "qwen3_5_text"),
-        *("recurrent_gemma", "zamba2"),
+        *("minimax", "recurrent_gemma", "zamba2"),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])

@@ -8,6 +8,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from rapid_integrations.cache import Rows
+from rapid_integrations.models.model_class import class_for
 from tests.toys.models import BOS_ID, EOS_ID, VOCAB_SIZE, byte_tokenizer, randomise, words
 
 NEW = 12
@@ -122,7 +123,7 @@ OF_A_FAMILY = {
     "qwen2_moe": {"use_sliding_window": True, "max_window_layers": 1},
     "qwen3": {"use_sliding_window": True, "max_window_layers": 1},
     **dict.fromkeys(
-        ("granitemoehybrid", "lara_mini", "olmo_hybrid", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"),
+        ("granitemoehybrid", "olmo_hybrid", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"),
         {"layer_types": LINEAR},
     ),
     "bamba": {"attn_layer_indices": [1]},
@@ -147,6 +148,24 @@ OF_A_FAMILY = {
         **{"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCAB_SIZE, "num_hidden_layers": 5},
         **{"layer_types": SHARING, "num_kv_shared_layers": 2, "global_head_dim": 16},
     },
+    "kolibri1": {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    "lara_mini": {"layer_types": ["linear_attention", "full_attention", "sliding_attention"]},
+    "laguna": {
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "num_attention_heads_per_layer": [4, 8, 4],
+    },
+    "cohere2_moe": {
+        "num_shared_experts": 2,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "mistral4": {"num_key_value_heads": 4, "n_shared_experts": 1},
+    "mimo_v2_flash": {
+        **{"layer_types": ["full_attention", "sliding_attention", "sliding_attention"], "head_dim": 16},
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 1e5, "partial_rotary_factor": 0.5},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25},
+        },
+    },
     "jamba": {"attn_layer_period": 3, "attn_layer_offset": 1, "use_mamba_kernels": False},
     "minimax": {"layer_types": ["full_attention", "linear_attention", "full_attention"], "block_size": 16},
     "mamba2": {"num_heads": 8, "n_groups": 2},
@@ -162,7 +181,8 @@ OF_A_FAMILY = {
         "time_step_min": 1e-6,  # as of Nemotron-H
     },
     "zaya": {"num_experts_per_tok": 1},
-    **dict.fromkeys(("lfm2", "lfm2_moe", "lfm3"), {"layer_types": ["conv", "full_attention", "conv"]}),
+    **dict.fromkeys(("lfm2", "lfm2_moe"), {"layer_types": ["conv", "full_attention", "conv"]}),
+    "lfm3": {"layer_types": ["conv", "full_attention", "conv", "sliding_attention"], "num_hidden_layers": 4},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "num_layers": 4, "window_size": 20},
     "dbrx": {"attn_config": {"kv_n_heads": 2}, "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4}},
     "opt": {"pad_token_id": 1},
@@ -196,7 +216,7 @@ def tiny(family, seed=0, **changes):
         if target in chosen:
             chosen.pop(name, None)
     config = config_class(**(chosen | changes))
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None) or class_for(family, config)[1]
     if isinstance(model_class, tuple):
         model_class = model_class[0]
     with torch.random.fork_rng(devices=[]):

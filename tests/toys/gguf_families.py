@@ -51,6 +51,7 @@ ARCHITECTURES = {
     "stablelm": gguf.MODEL_ARCH.STABLELM,
     "nemotron": gguf.MODEL_ARCH.NEMOTRON,
     "jais2": gguf.MODEL_ARCH.JAIS2,
+    "apertus": gguf.MODEL_ARCH.APERTUS,
 }
 CLASSES = {"mistral_small": "mistral", "exaone": "llama", "internlm2": "llama", "minicpm": "granite"}
 """Of families that have none of their own, or not always: what their classes are of."""
@@ -115,6 +116,7 @@ OF_A_FAMILY = {
         "residual_multiplier": 0.5,
     },
     **dict.fromkeys(("exaone", "internlm2", "olmo", "jais2"), {"tie_word_embeddings": False}),
+    "apertus": {"rope_parameters": {"rope_type": "default", "rope_theta": 5e4}, "tie_word_embeddings": False},
     "cohere": {"logit_scale": 0.25, "use_qk_norm": True},
     "gpt_neox": {
         **{"tie_word_embeddings": False, "attention_bias": True, "use_parallel_residual": True},
@@ -205,6 +207,8 @@ def write_family(
             if name == "lm_head.weight" and config.tie_word_embeddings:
                 continue
             stem, _, kind = name.rpartition(".")
+            if stem.endswith("act_fn"):  # Apertus', which the metadata has
+                continue
             theirs = f"{names.get_name(stem)}.{kind}"
             assert not theirs.startswith("None"), name
             if theirs in leave_out:
@@ -225,7 +229,7 @@ def write_family(
         name = f"rope_factors_{length}.weight"
         if name not in leave_out:
             writer.add_tensor(name, np.array(config.rope_parameters[f"{length}_factor"], dtype=np.float32))
-    _describe(writer, config, family)
+    _describe(writer, model, family)
     describe_tokenizer(writer, config, tokenizer, merges)
     if config.pad_token_id is not None:
         writer.add_pad_token_id(config.pad_token_id)
@@ -273,8 +277,9 @@ def _heads(config, family, stem):
     return config.num_attention_heads if stem.endswith("q_proj") else config.num_key_value_heads
 
 
-def _describe(writer, config, family):
+def _describe(writer, model, family):
     """Write what the converter writes of a family, and nothing that it leaves to llama.cpp."""
+    config = model.config
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     ropes = config.rope_parameters
     rope = ropes.get("full_attention", ropes)
@@ -294,7 +299,7 @@ def _describe(writer, config, family):
         writer.add_value_length(head_dim)
     if family in (
         *("phi3", "granite", "smollm3", "cohere2", "glm4", "arcee", "ministral3", "mistral_small", "exaone"),
-        *("glm", "gpt_neox", "phi", "stablelm", "nemotron", "jais2"),
+        *("glm", "gpt_neox", "phi", "stablelm", "nemotron", "jais2", "apertus"),
     ):
         writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1.0)))
     if family in ("gemma2", "gemma3_text", "cohere2", "olmo3") or (family == "exaone4" and config.sliding_window):
@@ -331,6 +336,10 @@ def _describe(writer, config, family):
         writer.add_attn_temperature_scale(rope["llama_4_scaling_beta"])
     if family in ("gpt_neox", "stablelm"):
         writer.add_parallel_residual(config.use_parallel_residual)
+    if family == "apertus":
+        for part in ("alpha_p", "alpha_n", "beta", "eps"):
+            each = [getattr(layer.mlp.act_fn, part).item() for layer in model.model.layers]
+            getattr(writer, f"add_xielu_{part}")(each)
     if family == "granite":
         writer.add_attention_scale(config.attention_multiplier)
     if family in ("granite", "minicpm"):

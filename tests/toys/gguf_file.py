@@ -98,11 +98,12 @@ def write_tensors(path, architecture, tensors, tokenizer, merges, **metadata):
 def change_metadata(writer, prefix, metadata):
     """Write further metadata, or other values; None takes a key out.
 
-    `metadata`: by key, with "__" for "."; keys other than the tokenizer's are those of the architecture `prefix`.
+    `metadata`: by key, with "__" for "."; keys other than those of the tokenizer and of an
+    activation are those of the architecture `prefix`.
     """
     for key, value in metadata.items():
         name = key.replace("__", ".")
-        whole = name if name.startswith("tokenizer.") else f"{prefix}.{name}"
+        whole = name if name.startswith(("tokenizer.", "xielu.")) else f"{prefix}.{name}"
         writer.kv_data[0].pop(whole, None)
         if isinstance(value, list):
             writer.add_array(whole, value)

@@ -22,11 +22,12 @@ def of_layers(name, weight):
 def save_packed(folder, model, make, settings, only=of_layers, names="published"):
     """Save a model with its layers' matrices quantised; return the folder.
 
-    `names`: "published", or "saved" for those that transformers saves the model under.
+    `names`: "published", or "saved" for those that transformers saves the model under, or what returns them.
     """
     folder.mkdir(exist_ok=True)
     tensors = {}
-    for name, weight in (published(model) if names == "published" else saved(model, folder)).items():
+    found = names(model) if callable(names) else published(model) if names == "published" else saved(model, folder)
+    for name, weight in found.items():
         if name == "lm_head.weight" and model.config.tie_word_embeddings:
             continue
         if only(name, weight):

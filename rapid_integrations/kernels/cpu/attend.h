@@ -15,7 +15,7 @@ constexpr int SHARING_FOR_WORDS = 5;  // with fewer, a single row takes longer i
 #if RAPID_WIDE
 
 inline bool head_dim_served(int d) {
-  return d == 32 || d == 64 || d == 96 || d == 128 || d == 160 || d == 224 || d == 256 || d == 512;
+  return d == 32 || d == 64 || d == 96 || d == 128 || d == 160 || d == 192 || d == 224 || d == 256 || d == 512;
 }
 
 // Calls f with a head's width as a constant.
@@ -27,6 +27,7 @@ inline void with_head_dim(int D, const F& f) {
     case 96: return f(std::integral_constant<int, 96>());
     case 128: return f(std::integral_constant<int, 128>());
     case 160: return f(std::integral_constant<int, 160>());  // of Zamba2, as 224
+    case 192: return f(std::integral_constant<int, 192>());  // of MiMo-V2
     case 224: return f(std::integral_constant<int, 224>());
     case 256: return f(std::integral_constant<int, 256>());
     default: return f(std::integral_constant<int, 512>());

@@ -82,6 +82,7 @@ void run_layer(const Worker& w, const LayerStep& here) {
   keep_states(w, here.index);
   project(w, here);
   w.team.barrier();
+  if (layer.attention_kept != 0) w.keep_normed(layer.attention_kept, all.T);
   if (layer.laurel) all.laurel.go_right(*layer.laurel, all.T, w.mine, w.thread, w.team);
   if (layer.recurrence) recur_layer(w, here);  // in place of an attention, or beside it
   if (!layer.recurrence || layer.recurrence->out.rows) attend_layer(w, here);

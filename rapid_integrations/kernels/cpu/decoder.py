@@ -35,6 +35,7 @@ HEAD_DIMS = (
     96,
     128,
     160,
+    192,
     224,
     256,
     512,
@@ -52,7 +53,7 @@ class NativeDecoder(SharedResource):
         layers: of the model.
         embedding: (V, E) bfloat16, or a table in the blocks of a GGUF file.
         final_norm, head: behind the last layer.
-        heads, kv_heads, head_dim: of attention, the last two unless a layer says otherwise.
+        heads, kv_heads, head_dim: of attention, unless a layer says otherwise.
         turned: columns of the tables of cosines and sines.
         embedding_scale, logit_scale: factors on what comes from the embedding and the head.
         logit_softcap: logits become softcap * tanh(logit / softcap), if this is given.
@@ -85,7 +86,8 @@ class NativeDecoder(SharedResource):
         table = embedding if isinstance(embedding, NativeTable) else NativeTable(embedding)
         self._library = library
         self._kept: list[object] = [layers, embedding, final_norm, head, embedding_norm]  # structs hold bare addresses
-        self._layers = (Layer * len(layers))(*(layer_struct(layer, kv_heads, head_dim, self._kept) for layer in layers))
+        shape = heads, kv_heads, head_dim
+        self._layers = (Layer * len(layers))(*(layer_struct(layer, *shape, self._kept) for layer in layers))
         self._slots = _count_slots(self._layers, [layer.keys_of for layer in layers])
         self._vocab_size = head.rows
         self._positions = positions
@@ -96,7 +98,7 @@ class NativeDecoder(SharedResource):
         self._model = Model(
             layers=len(layers),
             hidden=head.columns,
-            heads=heads,
+            heads=max([heads, *(layer.heads or heads for layer in layers)]),
             intermediate=max((layer.down.columns for layer in layers if layer.down is not None), default=COLUMNS),
             vocabulary=len(table.data),
             turned=turned,

@@ -81,10 +81,12 @@ inline void route(const Experts& e, float* scores, float* weights, int32_t* take
   float choice[MOST_EXPERTS], all = 0;
   float top = -std::numeric_limits<float>::infinity();
   for (int i = 0; i < e.count; i++) scores[i] *= e.logit_scale;
+  for (int i = 0; e.logit_softcap != 0 && i < e.count; i++) scores[i] = e.logit_softcap * std::tanh(scores[i] / e.logit_softcap);
   for (int i = 0; i < e.count; i++) top = std::max(top, scores[i]);
   for (int i = 0; i < e.count; i++) {
-    scores[i] = e.routing == SIGMOID ? 1.0f / (1.0f + std::exp(-scores[i])) : std::exp(scores[i] - top);
-    choice[i] = scores[i] + (e.correction ? ((const float*)e.correction)[i] : 0.0f);
+    const float output = scores[i];
+    scores[i] = e.routing == SIGMOID ? 1.0f / (1.0f + std::exp(-output)) : std::exp(output - top);
+    choice[i] = (e.by_outputs ? output : scores[i]) + (e.correction ? ((const float*)e.correction)[i] : 0.0f);
     all += scores[i];
   }
   if (e.groups > 1) keep_groups(e, choice);
@@ -105,7 +107,7 @@ inline void route(const Experts& e, float* scores, float* weights, int32_t* take
     for (int i = 0; i < n; i++) weights[i] *= factors[taken[i]];
   if (e.shared) {
     taken[n] = e.count;
-    weights[n] = e.shared == 2 ? 1.0f / (1.0f + std::exp(-scores[e.count])) : 1.0f;
+    weights[n] = e.shared == 2 ? e.shared_scale / (1.0f + std::exp(-scores[e.count])) : e.shared_scale;
   }
 }
 

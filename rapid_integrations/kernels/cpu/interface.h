@@ -62,6 +62,9 @@ struct Experts {  // matrices of which each row takes a few
   float logit_scale;          // factor on the router's outputs for experts
   const void* factors;        // float (count,), of each expert, on its weight after all else, or null
   const Branches* branches;   // null: they stand in place of an MLP
+  float logit_softcap;        // the router's outputs become softcap * tanh(output / softcap) before all else; 0: not so
+  int32_t by_outputs;         // experts are chosen by the router's outputs and the correction, and not by scores
+  float shared_scale;         // the shared expert's weight, or a factor on it
   float near;                 // SPARSE_MIXER: scores that are further below the best, relative to the larger one, count as none
 };
 
@@ -125,10 +128,16 @@ struct Adapter {  // of low rank, beside a matrix of which several layers share 
   int32_t parts;
 };
 
+struct Act {  // what is done to the gate of an MLP
+  int32_t kind;               // see Activation
+  float positive, negative;   // of XIELU: x above 0 becomes positive x^2 + slope x, and others negative (exp(min(x, least)) -
+  float slope, least;         // 1 - x) + slope x (arXiv 2411.13010)
+};
+
 struct LayerInput {  // what a layer adds at its end: norm(projection(activation(gate(x)) * its input))
   Matrix gate, projection;    // (width, hidden) and (hidden, width)
   Norm norm;
-  int32_t activation;         // see Activation
+  Act activation;
 };
 
 struct LayerInputs {  // of every layer: (norm(projection_scale * projection(x)) + scale * row of table) * factor
@@ -175,17 +184,18 @@ struct Layer {
   const Alternation* alternation;  // of the model's streams: of all layers or of none
   const Adapter *qkv_adapter, *gate_up_adapter;  // beside these matrices, or null
   const Indexer* indexer;     // null: there is none
-  int32_t kv_heads, head_dim; // of this layer; latent attention has one head, of its rotated numbers
+  int32_t heads, kv_heads, head_dim;  // of this layer; latent attention has one head of keys, of its rotated numbers
   int32_t slot, state;        // which of a cache's keys and values it has, and which of its states
   int32_t shares;             // an earlier layer has written them, and qkv has queries alone
   int32_t growth_every;       // queries are multiplied with 1 + growth_scale log(1 + floor((position + growth_ahead) /
   int32_t growth_ahead;       // growth_every)); growth_every is 0: they are not
   float growth_scale;
   float scale;                // factor on all that the layer gives
-  int32_t activation;         // see Activation
+  Act activation;
   int32_t gated;              // gate_up has rows of the gate, and then those of what it is multiplied with
   int32_t parallel;           // attention and MLP read the same rows
-  int32_t output_gates;       // qkv has behind the values a gate for each head: its sigmoid is a factor on what heads give
+  int32_t output_gates;       // qkv has behind the values so many gates for each head, one or head_dim; 0: none
+  int32_t softplus_gates;     // a factor on what heads give is a gate's softplus, and not its sigmoid
   float attention_residual, mlp_residual;  // factors on what they add
   float gate_factor;          // on the gate of an MLP before its activation
   int32_t sparse;             // of which that is above a quantile of a normal distribution is taken, less the quantile
@@ -193,10 +203,12 @@ struct Layer {
   int32_t chosen;             // keys that a row of latent attention sees: what `indexer` chooses, or has chosen in the
                               // newest layer before that has one; 0: all
   int32_t with_embedding;     // before_attention and qkv read rows (2 hidden,): the layer's, and behind them the embedded one
+  float attention_kept;       // what attention and MLP give is added to so many times what their norms gave, and not to the
+  float mlp_kept;             // rows before these; 0: it is not
 };
 
 struct Model {
-  int32_t layers, hidden, heads, intermediate;
+  int32_t layers, hidden, heads, intermediate;  // heads: the most that a layer has
   int32_t vocabulary, turned; // turned: columns of the tables of cosines and sines
   const Layer* layer;
   Norm final_norm;
@@ -301,7 +313,7 @@ enum NormKind : int32_t { NO_NORM = 0, RMS_NORM = 1, LAYER_NORM = 2 };
 // Of queries and keys: each head with the same weights, each with its own, or all heads as one row.
 enum NormScope : int32_t { EVERY_HEAD = 0, OWN_HEAD = 1, ALL_HEADS = 2 };
 // CLIPPED_SWIGLU is GPT-OSS's: both are clipped at 7, and one is added to what the gate is multiplied with.
-enum Activation : int32_t { SILU = 0, GELU_TANH = 1, GELU = 2, RELU_SQUARED = 3, CLIPPED_SWIGLU = 4, RELU = 5 };
+enum Activation : int32_t { SILU = 0, GELU_TANH = 1, GELU = 2, RELU_SQUARED = 3, CLIPPED_SWIGLU = 4, RELU = 5, XIELU = 6 };
 // SPARSE_MIXER takes experts one after another: a weight is a softmax of the scores near the best one of those that are left.
 enum Routing : int32_t { SOFTMAX = 0, SIGMOID = 1, SPARSE_MIXER = 2 };
 // A cache's row of head_dim numbers: bf16, or int8 levels and behind them their scale (float).

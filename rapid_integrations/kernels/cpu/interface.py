@@ -75,7 +75,9 @@ class Experts(ctypes.Structure):
         ("logit_scale", ctypes.c_float),
         ("factors", ctypes.c_void_p),
         ("branches", ctypes.POINTER(Branches)),
-        ("near", ctypes.c_float),
+        ("logit_softcap", ctypes.c_float),
+        ("by_outputs", ctypes.c_int32),
+        *((name, ctypes.c_float) for name in ("shared_scale", "near")),
     )
 
 
@@ -124,13 +126,22 @@ class Adapter(ctypes.Structure):
     _fields_ = (("down", Matrix), ("up", ctypes.POINTER(Matrix)), ("parts", ctypes.c_int32))
 
 
+class Act(ctypes.Structure):
+    """What is done to the gate of an MLP, and the numbers of one that has some."""
+
+    _fields_ = (
+        ("kind", ctypes.c_int32),
+        *((name, ctypes.c_float) for name in ("positive", "negative", "slope", "least")),
+    )
+
+
 class LayerInput(ctypes.Structure):
     """What a layer adds at its end."""
 
     _fields_ = (
         *((name, Matrix) for name in ("gate", "projection")),
         ("norm", Norm),
-        ("activation", ctypes.c_int32),
+        ("activation", Act),
     )
 
 
@@ -190,14 +201,16 @@ class Layer(ctypes.Structure):
         ("alternation", ctypes.POINTER(Alternation)),
         *((name, ctypes.POINTER(Adapter)) for name in ("qkv_adapter", "gate_up_adapter")),
         ("indexer", ctypes.POINTER(Indexer)),
-        *((name, ctypes.c_int32) for name in ("kv_heads", "head_dim", "slot", "state", "shares")),
+        *((name, ctypes.c_int32) for name in ("heads", "kv_heads", "head_dim", "slot", "state", "shares")),
         *((name, ctypes.c_int32) for name in ("growth_every", "growth_ahead")),
         *((name, ctypes.c_float) for name in ("growth_scale", "scale")),
-        *((name, ctypes.c_int32) for name in ("activation", "gated", "parallel", "output_gates")),
+        ("activation", Act),
+        *((name, ctypes.c_int32) for name in ("gated", "parallel", "output_gates", "softplus_gates")),
         *((name, ctypes.c_float) for name in ("attention_residual", "mlp_residual", "gate_factor")),
         ("sparse", ctypes.c_int32),
         ("quantile", ctypes.c_float),
         *((name, ctypes.c_int32) for name in ("chosen", "with_embedding")),
+        *((name, ctypes.c_float) for name in ("attention_kept", "mlp_kept")),
     )
 
 
@@ -308,7 +321,7 @@ class Attention(ctypes.Structure):
 
 
 STRUCTS = (
-    *(Matrix, Norm, Rope, Sight, Branches, Experts, Latent, Indexer, Recurrence, Adapter, LayerInput, LayerInputs),
+    *(Matrix, Norm, Rope, Sight, Branches, Experts, Latent, Indexer, Recurrence, Adapter, Act, LayerInput, LayerInputs),
     *(Laurel, Alternation, Streams, Layer, Model),
     *(Segment, Rows, Step, Rotation, Recurring, Alternating, LayerSegment, Attention),
 )
@@ -371,6 +384,6 @@ def _declare(library: ctypes.CDLL) -> None:
     library.rapid_product.argtypes = (pointer, pointer, small, small, pointer)
     library.rapid_use_amx.argtypes = (small,)
     library.rapid_prompt_product.argtypes = (pointer, pointer, small, small, pointer)
-    library.rapid_gate.argtypes = (pointer, whole, whole, small, small, small, ctypes.c_float, small, pointer)
+    library.rapid_gate.argtypes = (pointer, whole, whole, pointer, small, small, ctypes.c_float, small, pointer)
     library.rapid_gate_heads.argtypes = (*(pointer,) * 3, whole, small, pointer)
     library.rapid_add_norm.argtypes = (*(pointer,) * 2, ctypes.c_float, pointer, whole, small, small, pointer)

@@ -41,7 +41,7 @@ std::string layouts() {
          FIELD(Experts, shared) + FIELD(Experts, scale) + FIELD(Experts, scales_inputs) + FIELD(Experts, group_best) +
          FIELD(Experts, router) + FIELD(Experts, correction) + FIELD(Experts, gate_up) + FIELD(Experts, down) +
          FIELD(Experts, logit_scale) + FIELD(Experts, factors) + FIELD(Experts, branches) +
-         FIELD(Experts, near) +
+         FIELD(Experts, logit_softcap) + FIELD(Experts, by_outputs) + FIELD(Experts, shared_scale) + FIELD(Experts, near) +
 
          WHOLE(Latent) + FIELD(Latent, rank) + FIELD(Latent, plain) + FIELD(Latent, rotated) + FIELD(Latent, value) +
          FIELD(Latent, query) + FIELD(Latent, latent) + FIELD(Latent, query_up) + FIELD(Latent, keys) + FIELD(Latent, values) +
@@ -63,6 +63,8 @@ std::string layouts() {
 
          WHOLE(Adapter) + FIELD(Adapter, down) + FIELD(Adapter, up) + FIELD(Adapter, parts) +
 
+         WHOLE(Act) + FIELD(Act, kind) + FIELD(Act, positive) + FIELD(Act, negative) + FIELD(Act, slope) + FIELD(Act, least) +
+
          WHOLE(LayerInput) + FIELD(LayerInput, gate) + FIELD(LayerInput, projection) + FIELD(LayerInput, norm) +
          FIELD(LayerInput, activation) +
 
@@ -82,12 +84,13 @@ std::string layouts() {
          FIELD(Layer, after_mlp) + FIELD(Layer, query) + FIELD(Layer, key) + FIELD(Layer, value) + FIELD(Layer, rope) +
          FIELD(Layer, sight) + FIELD(Layer, sinks) + FIELD(Layer, balance) + FIELD(Layer, experts) +
          FIELD(Layer, latent) + FIELD(Layer, input) + FIELD(Layer, recurrence) + FIELD(Layer, laurel) +
-         FIELD(Layer, alternation) + FIELD(Layer, kv_heads) + FIELD(Layer, head_dim) +
+         FIELD(Layer, alternation) + FIELD(Layer, heads) + FIELD(Layer, kv_heads) + FIELD(Layer, head_dim) +
          FIELD(Layer, slot) + FIELD(Layer, state) + FIELD(Layer, shares) + FIELD(Layer, growth_every) +
          FIELD(Layer, growth_ahead) + FIELD(Layer, growth_scale) + FIELD(Layer, scale) + FIELD(Layer, activation) + FIELD(Layer, gated) +
-         FIELD(Layer, parallel) + FIELD(Layer, output_gates) + FIELD(Layer, attention_residual) + FIELD(Layer, mlp_residual) +
+         FIELD(Layer, parallel) + FIELD(Layer, output_gates) + FIELD(Layer, softplus_gates) + FIELD(Layer, attention_residual) + FIELD(Layer, mlp_residual) +
          FIELD(Layer, gate_factor) + FIELD(Layer, sparse) + FIELD(Layer, quantile) +
          FIELD(Layer, aside) + FIELD(Layer, qkv_adapter) + FIELD(Layer, gate_up_adapter) + FIELD(Layer, indexer) + FIELD(Layer, chosen) + FIELD(Layer, with_embedding) +
+         FIELD(Layer, attention_kept) + FIELD(Layer, mlp_kept) +
 
          WHOLE(Model) + FIELD(Model, layers) + FIELD(Model, hidden) + FIELD(Model, heads) +
          FIELD(Model, intermediate) + FIELD(Model, vocabulary) + FIELD(Model, turned) + FIELD(Model, layer) +

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rapid_integrations.kernels.cpu.matrices import AnyMatrix, NativeMatrix
-from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Branches, Norm, Rope, Routing
+from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Branches, Norm, Rope, Routing, Xielu
 
 
 @dataclass(frozen=True)
@@ -187,15 +187,17 @@ class NativeLayer:
 
     `gate_up` and `down` are None if `experts` stand in their place, or nothing does. `window` is None if a query sees
     everything. With `chosen`, a row of latent attention sees so many keys: those that `indexer` chooses, or that it has
-    chosen in the newest layer before that has one.
-    `latent` is None if the attention is not latent, which it is in all layers or in none. `kv_heads` and `head_dim` are
-    None if the layer has the decoder's. `keys_of` is the number of the earlier layer whose keys and values it reads;
-    `qkv` has queries alone then. With `recurrence` there is no attention, unless it has an `out` of its own. With
-    `output_gates`, `qkv` has gates of the heads behind the values. `attention_factor` and `mlp_factor` are on what they
-    add, beside `residual`, and `gate_factor` is on the MLP's gate. If `growth` is (n, s, a), queries are multiplied
-    with 1 + s log(1 + floor((position + a) / n)). `scale_of_all` is a factor on all that the layer gives. With a
-    `quantile` (of the standard normal distribution) only what of an MLP's gate is above that of its own row is taken,
-    less it. All layers have an `alternation` or none.
+    chosen in the newest layer before that has one. `latent` is None if the attention is not latent, which it is in all
+    layers or in none. `heads`, `kv_heads` and `head_dim` are None if the layer has the decoder's. `keys_of` is the
+    number of the earlier layer whose keys and values it reads; `qkv` has queries alone then. With `recurrence` there is
+    no attention, unless it has an `out` of its own. With `output_gates`, `qkv` has gates behind the values, for each
+    number of a head or one for a head (`gate_of_head`), of which the sigmoid is a factor, or the softplus. With
+    `normed_sums`, ((k, a), (k, a)), what attention and MLP give are added, a times, to k times what their norms gave.
+    `xielu` has the numbers of that activation. `attention_factor` and `mlp_factor` are on what they add, beside
+    `residual`, and `gate_factor` is on the MLP's gate. If `growth` is (n, s, a), queries are multiplied with 1 + s
+    log(1 + floor((position + a) / n)). `scale_of_all` is a factor on all that the layer gives. With a `quantile` (of
+    the standard normal distribution) only what of an MLP's gate is above that of its own row is taken, less it. All
+    layers have an `alternation` or none.
 
     With `aside` the layer gives nothing to the sum: its MLP reads what its attention gives, and the next layer, which
     there is, reads `aside` of what the MLP gives, added to the rows. With `with_embedding`, `before_attention` and
@@ -219,11 +221,14 @@ class NativeLayer:
     window: int | None = None
     kind: AttentionKind = PLAIN
     activation: Activation = "silu"
+    xielu: Xielu | None = None
     gated: bool = True
     parallel: bool = False
     residual: float = 1.0
+    normed_sums: tuple[tuple[float, float], tuple[float, float]] | None = None
     latent: NativeLatent | None = None
     value: Norm | None = None
+    heads: int | None = None
     kv_heads: int | None = None
     head_dim: int | None = None
     keys_of: int | None = None
@@ -232,6 +237,8 @@ class NativeLayer:
     scale_of_all: float = 1.0
     recurrence: NativeRecurrence | None = None
     output_gates: bool = False
+    gate_of_head: bool = False
+    softplus_gates: bool = False
     attention_factor: float = 1.0
     gate_factor: float = 1.0
     mlp_factor: float = 1.0

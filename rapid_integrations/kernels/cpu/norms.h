@@ -100,9 +100,9 @@ OUT_OF_LINE void turn(const Norm& norm, const Rope& rope, const float* all, int 
 constexpr float CLIP = 7.0f, STEEPNESS = 1.702f;  // of GPT-OSS
 
 // out = activation(gate) * up, or activation(gate) if `up` is null.
-inline float activated(int32_t activation, float gate, const float* up) {
+inline float activated(const Act& activation, float gate, const float* up) {
   const float x = gate, times = up ? *up : 1.0f;
-  switch (activation) {
+  switch (activation.kind) {
     case GELU_TANH: {
       const float inner = 1.5957691216f * (x + 0.044715f * x * x * x);  // twice that of the tanh
       return x / (1.0f + std::exp(-inner)) * times;
@@ -116,6 +116,11 @@ inline float activated(int32_t activation, float gate, const float* up) {
     case CLIPPED_SWIGLU: {
       const float clipped = std::min(x, CLIP), more = std::max(std::min(times, CLIP), -CLIP) + 1.0f;
       return clipped / (1.0f + std::exp(-STEEPNESS * clipped)) * more;
+    }
+    case XIELU: {
+      const float line = activation.slope * x;
+      if (x > 0) return (activation.positive * x * x + line) * times;
+      return (activation.negative * (std::expm1(std::min(x, activation.least)) - x) + line) * times;
     }
     default: return x / (1.0f + std::exp(-x)) * times;
   }
@@ -132,20 +137,50 @@ inline __m512 gelu_tanh512(__m512 x) {
   const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_mul_ps(x, _mm512_set1_ps(0.044715f)));
   return _mm512_mul_ps(x, sigmoid512(_mm512_mul_ps(_mm512_set1_ps(1.5957691216f), _mm512_add_ps(x, cube))));
 }
+
+inline __m512 xielu512(const Act& a, __m512 x) {
+  const __m512 least = _mm512_set1_ps(a.least), line = _mm512_mul_ps(_mm512_set1_ps(a.slope), x);
+  const __m512 above = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(a.positive), x), x, line);
+  const __m512 low = _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(x, least, _CMP_GT_OQ), least);
+  const __m512 bent = _mm512_sub_ps(_mm512_sub_ps(exp512(low), _mm512_set1_ps(1.0f)), x);
+  const __m512 below = _mm512_fmadd_ps(_mm512_set1_ps(a.negative), bent, line);
+  return _mm512_mask_mov_ps(below, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ), above);
+}
 #endif
 
-OUT_OF_LINE void activate(int32_t activation, const float* gate, const float* up, int n, bf16* out) {
+OUT_OF_LINE void activate(const Act& activation, const float* gate, const float* up, int n, bf16* out) {
   int i = 0;
 #if RAPID_WIDE
-  if (activation == SILU || activation == GELU_TANH)
+  const int32_t kind = activation.kind;
+  if (kind == SILU || kind == GELU_TANH || kind == XIELU)
     for (; i + 16 <= n; i += 16) {
       const __m512 x = _mm512_loadu_ps(gate + i);
-      __m512 y = activation == SILU ? silu512(x) : gelu_tanh512(x);
+      __m512 y = kind == SILU ? silu512(x) : kind == XIELU ? xielu512(activation, x) : gelu_tanh512(x);
       if (up) y = _mm512_mul_ps(y, _mm512_loadu_ps(up + i));
       _mm256_storeu_si256((__m256i*)(out + i), (__m256i)_mm512_cvtneps_pbh(y));
     }
 #endif
   for (; i < n; i++) out[i] = to_bf16(activated(activation, gate[i], up ? up + i : nullptr));
+}
+
+// The factor on queries at a position; see `Layer`.
+inline float growth_of(const Layer& layer, int64_t position) {
+  if (!layer.growth_every) return 1.0f;
+  const float many = float((position + layer.growth_ahead) / layer.growth_every);
+  return 1.0f + layer.growth_scale * std::log1p(many);
+}
+
+// x = what a head gives, (D,), times its gates, of which `gate` has those of all heads.
+OUT_OF_LINE void gate_head(const Layer& layer, const float* gate, int head, int D, float* x) {
+  const int each = layer.output_gates;  // one for all numbers, or one for each
+  gate += size_t(head) * each;
+  for (int d = 0; d < D; d++) {
+    const float g = gate[each == 1 ? 0 : d];
+    if (layer.softplus_gates)
+      x[d] *= g > 20.0f ? g : std::log1p(std::exp(g));
+    else
+      x[d] /= 1.0f + std::exp(-g);
+  }
 }
 
 }  // namespace

@@ -167,13 +167,13 @@ void rapid_add_norm(void* x, const void* added, float factor, const Norm* norm, 
 
 // out (rows, columns) = activation(gate) * up of gate_up (rows, 2 columns), or activation(x) of (rows, columns) if it is
 // not `gated`; all bf16. `sparse`: only what of the gate is above its quantile, less that.
-void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, int32_t activation, int32_t gated, int32_t sparse,
+void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, const Act* activation, int32_t gated, int32_t sparse,
                 float quantile, int32_t threads, void* out) {
   for_each(threads, rows, [&](int64_t t) {
     const bf16 *gate = (const bf16*)gate_up + t * columns * (gated ? 2 : 1), *up = gate + columns;
     bf16* to = (bf16*)out + t * columns;
     // What most models have.
-    const int64_t done = activation == SILU && gated && !sparse ? silu_gated(gate, up, columns, to) : 0;
+    const int64_t done = activation->kind == SILU && gated && !sparse ? silu_gated(gate, up, columns, to) : 0;
     constexpr int64_t BLOCK = 256;
     float cut = 0;
     if (sparse) {
@@ -187,7 +187,7 @@ void rapid_gate(const void* gate_up, int64_t rows, int64_t columns, int32_t acti
       for (int i = 0; i < count; i++) x[i] = to_float(gate[start + i]);
       for (int i = 0; sparse && i < count; i++) x[i] = above(x[i], cut);
       for (int i = 0; gated && i < count; i++) y[i] = to_float(up[start + i]);
-      activate(activation, x, gated ? y : nullptr, count, to + start);
+      activate(*activation, x, gated ? y : nullptr, count, to + start);
     }
   });
 }

@@ -16,8 +16,8 @@ from rapid_integrations.cache.levels import SCALE_BYTES
 from rapid_integrations.kernels.cpu.interface import KV_BF16, KV_INT8, Attention, LayerSegment, Recurring, Rotation
 from rapid_integrations.kernels.cpu.library import loaded_library
 from rapid_integrations.kernels.cpu.native_layers import NativeRecurrence
-from rapid_integrations.kernels.cpu.structs import norm_struct, recurrence_struct, rope_struct, sight_struct
-from rapid_integrations.kernels.layers import ACTIVATIONS, PLAIN, Activation, AttentionKind, Norm, Rope
+from rapid_integrations.kernels.cpu.structs import act_struct, norm_struct, recurrence_struct, rope_struct, sight_struct
+from rapid_integrations.kernels.layers import PLAIN, Activation, AttentionKind, Norm, Rope, Xielu
 
 
 def serves_prefill(*tensors: Tensor) -> bool:
@@ -222,16 +222,20 @@ def add_and_norm(x: Tensor, added: Tensor | None, norm: Norm | None, factor: flo
     return out
 
 
-def activated(gate_up: Tensor, activation: Activation, gated: bool, quantile: float | None = None) -> Tensor:
+def activated(
+    gate_up: Tensor, activation: Activation, gated: bool, quantile: float | None = None, xielu: Xielu | None = None
+) -> Tensor:
     """Return activation(gate) * up, (T, I), of (T, 2 I) bfloat16, or activation(x) of (T, I) if it is not `gated`.
 
-    `quantile`: only what of a gate's row is above that quantile is taken, less it; see `alternating.thinned`.
+    `quantile`: only what of a gate's row is above that quantile is taken, less it; see `alternating.thinned`. `xielu`:
+    the numbers of that activation.
     """
     library, gate_up = loaded_library(), gate_up.contiguous()
     assert library is not None
     rows, columns = gate_up.shape[0], gate_up.shape[1] // (2 if gated else 1)
     out = torch.empty(rows, columns, dtype=torch.bfloat16, device="cpu")
-    kind = ACTIVATIONS.index(activation)
+    act = act_struct(activation, xielu)
     sparse = quantile is not None, quantile or 0.0
-    library.rapid_gate(gate_up.data_ptr(), rows, columns, kind, gated, *sparse, torch.get_num_threads(), out.data_ptr())
+    shape = rows, columns, ctypes.byref(act), gated
+    library.rapid_gate(gate_up.data_ptr(), *shape, *sparse, torch.get_num_threads(), out.data_ptr())
     return out

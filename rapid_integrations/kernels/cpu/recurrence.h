@@ -12,6 +12,8 @@
 // An RG-LRU (arXiv 2402.19427) has S of one row, which a decay for each number and what is added change, and gives S. It convolves
 // values, and computes decays and what is added of them by gates of blocks of channels.
 //
+// Lightning attention (arXiv 2401.04658) is a Mamba2 whose rates are 1 and whose decays are constant: `rates` has no rows.
+//
 // Tokens are computed one after another, so that one has the same bits whatever others are read with it. A row of a text
 // holds the numbers that are convolved, and behind them what rates and then what decays are computed from; Mamba2 has both
 // of the same. Where each number of a key has a decay, these are computed before, and the row holds them; of a Mamba it holds
@@ -265,8 +267,8 @@ void recur(const Recurrence& r, int head, const float* before, const float* reco
       give(t, out);
       continue;
     }
-    const float x = own[r.rates.rows - r.value_heads + head] * r.rate_factor + r.bias[head];
-    const float step = std::max(softplus(x), r.least_rate);
+    const auto rate_of = [&] { return own[r.rates.rows - r.value_heads + head] * r.rate_factor + r.bias[head]; };
+    const float step = r.rates.rows ? std::max(softplus(rate_of()), r.least_rate) : 1.0f;
     const float kept = std::exp(r.decay[head] * step);
     if (r.skip) {
       for (int d = 0; d < V; d++) found[d] = step * v[d];
@@ -299,7 +301,7 @@ inline void last_inputs(const Recurrence& r, const float* before, const float* r
 inline int normed_together(const Recurrence& r) { return r.together ? r.together : r.value_dim; }
 
 inline float factor_of(const Recurrence& r, float gate) {
-  if (r.gelu_gates) return activated(GELU_TANH, gate, nullptr);
+  if (r.gelu_gates) return activated({GELU_TANH, 0, 0, 0, 0}, gate, nullptr);
   return r.sigmoid_gates ? sigmoid(gate * r.gate_factor) : silu(gate * r.gate_factor);
 }
 

@@ -43,7 +43,7 @@ inline Queries gather_queries(const Worker& w, const LayerStep& here, const Grou
   for (const int r : group.members) {
     const Part& part = all.parts.part[size_t(r)];
     const int each = heads.G * part.rows;
-    const bf16* own = all.q + (size_t(part.first) * all.H + size_t(kv) * each) * width;
+    const bf16* own = all.q + (size_t(part.first) * size_t(heads.KV * heads.G) + size_t(kv) * each) * width;
     if (group.members.size() == 1)
       out.data = own;
     else
@@ -157,8 +157,8 @@ OUT_OF_LINE void mix_chunks(const Workspace& all, const LayerStep& here, int t, 
     for (int d = 0; d < width; d++) out[d] *= with.factor;
   }
   if (layer.output_gates) {
-    const float* gate = all.qkv + size_t(t) * here.widths.qkv + size_t(all.H + 2 * heads.KV + head) * layer.head_dim;
-    for (int d = 0; d < layer.head_dim; d++) out[d] /= 1.0f + std::exp(-gate[d]);
+    const size_t before = size_t(heads.KV) * size_t(heads.G + 2) * size_t(layer.head_dim);  // queries, keys and values
+    gate_head(layer, all.qkv + size_t(t) * here.widths.qkv + before, head, layer.head_dim, out);
   }
   for (int d = 0; d < width; d++) to[d] = to_bf16(out[d] / sum);
 }
@@ -182,7 +182,7 @@ inline void attend_layer(const Worker& w, const LayerStep& here) {
   }
   if (layer.latent)
     return latents_to_values(w, here, [&](int t, int head, bf16* to) { mix_chunks(all, here, t, head, to); });
-  const int H = all.H;
+  const int H = here.heads.KV * here.heads.G;
   const size_t stride = padded(layer.out.columns);
   for (int i = w.thread; i < H * here.rows; i += w.threads) {
     const int place = i / H, head = i % H;

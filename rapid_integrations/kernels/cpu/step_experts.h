@@ -112,6 +112,7 @@ OUT_OF_LINE void add_experts(const Worker& w, const LayerStep& here, const float
   const size_t stride = padded(e.widest);  // of `hidden`, which has a row for each pair
   enter_experts(w, layer, routed, order, gathered, stride);
   w.team.barrier();
+  if (layer.mlp_kept != 0) w.keep_normed(layer.mlp_kept, rows);
   const Share<int> s = w.columns(all.E);
   const bool behind = branches || layer.after_mlp.kind != NO_NORM;
   float* const whole = branches ? all.of_experts : all.added;  // that a norm stands behind

@@ -47,12 +47,6 @@ inline void scale_row(bf16* x, int D, const float* factors) {
   for (int d = 0; d < D; d++) x[d] = to_bf16(to_float(x[d]) * factors[d]);
 }
 
-// What the queries at a position are multiplied with.
-inline float growth_of(const Layer& layer, int64_t position) {
-  const float many = float((position + layer.growth_ahead) / layer.growth_every);
-  return 1.0f + layer.growth_scale * std::log1p(many);
-}
-
 // The heads of a row: its queries as they meet keys, in `q`, and its keys and values, in the cache.
 struct RowHeads {
   const Workspace& all;
@@ -67,7 +61,7 @@ struct RowHeads {
         here(here),
         layer(here.layer),
         t(t),
-        H(all.H),
+        H(here.heads.KV * here.heads.G),
         KV(here.heads.KV),
         D(layer.head_dim),
         part(all.parts.of(t)),
@@ -119,7 +113,7 @@ struct RowHeads {
 
 // Every head of every row is a task.
 inline void write_heads(const Worker& w, const LayerStep& here) {
-  const int H = w.all.H, KV = here.heads.KV, count = here.layer.shares ? H : H + 2 * KV;  // that a row has
+  const int KV = here.heads.KV, H = KV * here.heads.G, count = here.layer.shares ? H : H + 2 * KV;  // that a row has
   for (int i = w.thread; i < w.all.T * count; i += w.threads) {
     const RowHeads row(w.all, here, i / count);
     const int head = i % count;

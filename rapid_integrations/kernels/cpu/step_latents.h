@@ -78,8 +78,11 @@ OUT_OF_LINE void write_latents(const Worker& w, const LayerStep& here) {
     for (int t = 0; t < T; t++) {
       const Part& part = all.parts.of(t);
       bf16* const to = all.q + (size_t(part.first) * H + size_t(head) * part.rows + t - part.first) * width;
-      for (int d = 0; d < l.rank; d++) to[d] = to_bf16(w.space[size_t(t) * l.rank + d]);
+      const float grown = growth_of(here.layer, part.position() + t - part.first);
+      for (int d = 0; d < l.rank; d++) to[d] = to_bf16(grown * w.space[size_t(t) * l.rank + d]);
       turn_rotated(all, here.layer, t, queries.data + t * queries.apart + head * both + l.plain, head, to + l.rank);
+      if (!here.layer.growth_every) continue;
+      for (size_t d = size_t(l.rank); d < width; d++) to[d] = to_bf16(grown * to_float(to[d]));
     }
   }
   for (int t = w.thread; t < T; t += w.threads) write_latent(all, here, t);

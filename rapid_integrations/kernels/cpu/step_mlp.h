@@ -72,6 +72,7 @@ inline void add_mlp(const Worker& w, const LayerStep& here, const float* read) {
   }
   w.team.barrier();
   if (rows == 0) return;
+  if (layer.mlp_kept != 0) w.keep_normed(layer.mlp_kept, rows);
   const Input in = w.given(all.hidden, rows, I, layer.down);
   if (layer.experts)
     w.multiply(layer.down, in, rows, all.of_mlp, size_t(all.E));

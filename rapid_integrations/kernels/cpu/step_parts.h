@@ -168,17 +168,18 @@ struct Heads {
   }
 };
 
-// The same for every layer: layers with as many groups of heads share theirs.
+// The same for every layer: layers with as many groups of as many heads share theirs.
 struct HeadsOfLayers {
   std::vector<Heads> kinds;
   std::vector<int> kind_of;  // of each layer
 
   HeadsOfLayers(const Model& model, const Parts& parts) {
     for (const Layer* layer = model.layer; layer != model.layer + model.layers; layer++) {
-      const int of_keys = key_groups(model, *layer);
+      const int of_keys = key_groups(model, *layer), each = layer->heads / of_keys;
+      const auto differs = [&](const Heads& heads) { return heads.KV != of_keys || heads.G != each; };
       int kind = 0;
-      while (kind < int(kinds.size()) && kinds[size_t(kind)].KV != of_keys) kind++;
-      if (kind == int(kinds.size())) kinds.emplace_back(parts, model.heads, of_keys);
+      while (kind < int(kinds.size()) && differs(kinds[size_t(kind)])) kind++;
+      if (kind == int(kinds.size())) kinds.emplace_back(parts, layer->heads, of_keys);
       kind_of.push_back(kind);
     }
   }

@@ -69,8 +69,8 @@ struct Widths {  // numbers of what a layer's attention works with, and bytes of
   size_t widest;   // of rows that enter one of its products
   size_t key_bytes, value_bytes;
 
-  Widths(const Model& model, const Layer& layer, int kv) {
-    const size_t H = size_t(model.heads), D = size_t(layer.head_dim);
+  Widths(const Layer& layer, int kv) {
+    const size_t H = size_t(layer.heads), D = size_t(layer.head_dim);
     qkv = size_t(layer.qkv.rows);
     if (const Latent* l = layer.latent) {
       const size_t compressed = size_t(l->query_up.rows ? l->query_up.columns : 0);
@@ -136,7 +136,7 @@ struct Places {
     for (int index = 0; index < model.layers; index++) {
       const Layer& layer = model.layer[index];
       const Heads& own_heads = heads_of.of(index);
-      const Widths widths(model, layer, kv);
+      const Widths widths(layer, kv);
       const int rows = own_heads.most_rows;
       widest = std::max({widest, widths.widest, size_t(layer.qkv.columns)});
       of_qkv = std::max(of_qkv, widths.qkv), of_queries = std::max(of_queries, widths.queries);

@@ -82,6 +82,14 @@ struct Worker {
     }
   }
 
+  // x = so many times what a norm has left in `mine`, which all threads have read the rows for.
+  void keep_normed(float factor, int rows) const {
+    const int E = all.E;
+    const Share<int> s = columns(E);
+    for (int t = 0; t < rows; t++)
+      for (int e = s.first; e < s.last; e++) all.x[size_t(t) * E + e] = factor * to_float(mine[t * padded(E) + e]);
+  }
+
   // space (rows, columns s) = what a norm leaves of `added` (rows, E), of which this thread has written its columns.
   void norm_added(const Norm& norm, Share<int> s, int rows) const {
     team.barrier();

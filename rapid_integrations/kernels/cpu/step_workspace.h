@@ -106,7 +106,7 @@ struct LayerStep {
       : layer(all.model.layer[index]),
         index(index),
         heads(all.heads_of.of(index)),
-        widths(all.model, layer, all.kv),
+        widths(layer, all.kv),
         rows(index == all.model.layers - 1 ? int(all.parts.kept.size()) : all.T),
         taken(index == all.model.layers - 1 ? all.parts.kept.data() : nullptr),
         choosing(any_choosing(all.parts, layer.chosen)),

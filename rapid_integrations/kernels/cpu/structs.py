@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 
 from rapid_integrations.kernels.cpu.interface import (
+    Act,
     Adapter,
     Alternation,
     Experts,
@@ -33,7 +34,7 @@ from rapid_integrations.kernels.cpu.native_layers import (
     NativeRecurrence,
     NativeStreams,
 )
-from rapid_integrations.kernels.layers import ACTIVATIONS, NORM_SCOPES, AttentionKind, Norm, Rope
+from rapid_integrations.kernels.layers import ACTIVATIONS, NORM_SCOPES, Activation, AttentionKind, Norm, Rope, Xielu
 
 
 def norm_struct(norm: Norm | None) -> NormStruct:
@@ -58,6 +59,11 @@ def rope_struct(rope: Rope) -> RopeStruct:
 def sight_struct(scale: float, window: int | None, kind: AttentionKind) -> Sight:
     """Return what a query sees, as the kernels read it."""
     return Sight(window=window or 0, chunk=kind.chunk or 0, scale=scale, softcap=kind.softcap or 0.0)
+
+
+def act_struct(activation: Activation, xielu: Xielu | None = None) -> Act:
+    """Return an activation as the kernels read it. `xielu`: the numbers of one of that name."""
+    return Act(kind=ACTIVATIONS.index(activation), **({} if xielu is None else vars(xielu)))
 
 
 _SPARSE_MIXER = 2  # as in interface.h
@@ -100,9 +106,10 @@ def alternation_struct(alternation: NativeAlternation) -> Alternation:
     )
 
 
-def layer_struct(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[object]) -> Layer:
+def layer_struct(layer: NativeLayer, heads: int, kv_heads: int, head_dim: int, kept: list[object]) -> Layer:
     """Return the struct of a layer. What it points to is put into `kept`."""
     every, growth, ahead = layer.growth or (0, 0.0, 0)
+    of_attention, of_mlp = layer.normed_sums or (None, None)
     filled = Layer(
         qkv=matrix_of(layer.qkv),
         out=matrix_of(layer.out),
@@ -110,15 +117,19 @@ def layer_struct(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[ob
         rope=rope_struct(layer.rope),
         sight=sight_struct(layer.scale, layer.window, layer.kind),
         sinks=address_of(layer.kind.sinks),
-        activation=ACTIVATIONS.index(layer.activation),
+        activation=act_struct(layer.activation, layer.xielu),
         gated=layer.gated,
         parallel=layer.parallel,
-        attention_residual=layer.residual * layer.attention_factor,
-        mlp_residual=layer.residual * layer.mlp_factor,
+        attention_residual=(layer.residual if of_attention is None else of_attention[1]) * layer.attention_factor,
+        mlp_residual=(layer.residual if of_mlp is None else of_mlp[1]) * layer.mlp_factor,
+        attention_kept=0.0 if of_attention is None else of_attention[0],
+        mlp_kept=0.0 if of_mlp is None else of_mlp[0],
         gate_factor=layer.gate_factor,
+        heads=layer.heads or heads,
         kv_heads=layer.kv_heads or kv_heads,
         head_dim=layer.head_dim or head_dim,
-        output_gates=layer.output_gates,
+        output_gates=layer.output_gates and (1 if layer.gate_of_head else layer.head_dim or head_dim),
+        softplus_gates=layer.softplus_gates,
         growth_every=every,
         growth_ahead=ahead,
         growth_scale=growth,
@@ -149,7 +160,7 @@ def layer_struct(layer: NativeLayer, kv_heads: int, head_dim: int, kept: list[ob
             gate=matrix_of(own.gate),
             projection=matrix_of(own.projection),
             norm=norm_struct(own.norm),
-            activation=ACTIVATIONS.index(own.activation),
+            activation=act_struct(own.activation),
         )
         kept.append(added)
         filled.input = ctypes.pointer(added)
@@ -267,6 +278,9 @@ def _experts(experts: NativeExperts, kept: list[object]) -> Experts:
         gate_up=gate_up,
         down=down,
         logit_scale=routing.logit_scale,
+        logit_softcap=routing.logit_softcap or 0.0,
+        by_outputs=routing.by_outputs,
+        shared_scale=routing.shared_scale,
         factors=address_of(routing.factors),
     )
     if (norms := experts.branches) is not None:

@@ -10,7 +10,7 @@ from rapid_integrations.kernels.cuda.launching import OPTIONS
 from rapid_integrations.kernels.layers import ACTIVATIONS, Activation
 
 _BLOCK = 1024
-_SILU, _GELU_TANH, _GELU, _RELU_SQUARED, _CLIPPED_SWIGLU, _RELU = map(tl.constexpr, range(len(ACTIVATIONS)))
+_SILU, _GELU_TANH, _GELU, _RELU_SQUARED, _CLIPPED_SWIGLU, _RELU, _ = map(tl.constexpr, range(len(ACTIVATIONS)))
 _CLIP, _STEEPNESS = tl.constexpr(7.0), tl.constexpr(1.702)  # of GPT-OSS
 _ROOT_2_BY_PI, _CUBIC, _ROOT_HALF = (
     tl.constexpr(0.7978845608028654),
@@ -48,7 +48,11 @@ def _gate(gate_up, out, count, width, KIND: tl.constexpr, GATED: tl.constexpr, B
 
 
 def gate(gate_up: Tensor, activation: Activation, gated: bool) -> Tensor:
-    """Return activation(gate) * up, (R, I), of (R, 2 I), or activation(x) of (R, I) if it is not `gated`."""
+    """Return activation(gate) * up, (R, I), of (R, 2 I), or activation(x) of (R, I) if it is not `gated`.
+
+    "xielu" is not served: see `Decoder.beyond_gpus`.
+    """
+    assert activation != "xielu"
     rows, width = gate_up.shape
     count = width // 2 if gated else width
     out = gate_up.new_empty(rows, count)

@@ -19,10 +19,18 @@ description (`fused_decoder.py`).
 from rapid_integrations.models.description.attention import Attention, Indexer, Latent
 from rapid_integrations.models.description.contents import matrices, parameters, settings_of
 from rapid_integrations.models.description.decoder import Decoder
-from rapid_integrations.models.description.layer import Layer
+from rapid_integrations.models.description.layer import Layer, NormedSums
 from rapid_integrations.models.description.layer_inputs import LayerInput, LayerInputs
-from rapid_integrations.models.description.matrix import Adapter, Inputs, OneMatrix, RowsOf, Stack, Transposed
-from rapid_integrations.models.description.mlp import Experts, Mlp
+from rapid_integrations.models.description.matrix import (
+    Adapter,
+    ColumnsOf,
+    Inputs,
+    OneMatrix,
+    RowsOf,
+    Stack,
+    Transposed,
+)
+from rapid_integrations.models.description.mlp import Experts, LearnedXielu, Mlp
 from rapid_integrations.models.description.not_described import NotDescribedError
 from rapid_integrations.models.description.positions import Growth, Positions, Rotation
 from rapid_integrations.models.description.recurrence import GatedUnit, Recurrence, Selection, ShortConvolution
@@ -32,6 +40,7 @@ __all__ = [
     "Adapter",
     "Alternation",
     "Attention",
+    "ColumnsOf",
     "Decoder",
     "Experts",
     "GatedUnit",
@@ -43,7 +52,9 @@ __all__ = [
     "Layer",
     "LayerInput",
     "LayerInputs",
+    "LearnedXielu",
     "Mlp",
+    "NormedSums",
     "NotDescribedError",
     "OneMatrix",
     "Positions",

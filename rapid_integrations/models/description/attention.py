@@ -86,11 +86,13 @@ class Attention:
         interleaved, norm_behind: see `Rope`.
         latent: of multi-head latent attention; None: it is another one.
         value: norm of values.
-        kv_heads, head_dim: in place of the decoder's, if they differ.
+        heads, kv_heads, head_dim: in place of the decoder's, if they differ.
         growth: of queries; None: there is none.
-        gated: `qkv` has behind the values a gate for each head (H * D). Its sigmoid is a factor on what heads give.
+        gated: `qkv` has behind the values gates (H * D). The sigmoids are factors on what heads give.
+        gate_of_head: they are one for each head (H), and not one for each of its numbers.
+        softplus_gates: their softplus is a factor, and not their sigmoid.
         keys_of: number of the layer whose keys and values this one reads. Such layers come behind all others.
-        factor: on what `out` gives, where a recurrence stands beside it.
+        factor: on what `out` gives.
         adapter: beside `qkv`; None: there is none.
     """
 
@@ -106,10 +108,13 @@ class Attention:
     norm_behind: bool = False
     latent: Latent | None = None
     value: Norm | None = None
+    heads: int | None = None
     kv_heads: int | None = None
     head_dim: int | None = None
     keys_of: int | None = None
     growth: Growth | None = None
     gated: bool = False
+    gate_of_head: bool = False
+    softplus_gates: bool = False
     factor: float = 1.0
     adapter: Adapter | None = None

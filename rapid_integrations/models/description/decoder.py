@@ -12,6 +12,7 @@ from rapid_integrations.kernels.layers import INDEXED_COLUMNS, MAX_INDEXED, MAX_
 from rapid_integrations.models.description.attention import Attention, Indexer
 from rapid_integrations.models.description.layer import Layer
 from rapid_integrations.models.description.layer_inputs import LayerInputs
+from rapid_integrations.models.description.mlp import Mlp
 from rapid_integrations.models.description.positions import Positions, Rotation
 from rapid_integrations.models.description.recurrence import Recurrence, ShortConvolution
 from rapid_integrations.models.description.streams import Streams
@@ -70,7 +71,9 @@ class Decoder:
         if self.streams is not None or any(layer.input is not None or layer.scale is not None for layer in self.layers):
             return False
         return not self.recurrences and not any(
-            each is not None for own in self.attentions for each in (own.value, own.kv_heads, own.head_dim, own.keys_of)
+            each is not None
+            for own in self.attentions
+            for each in (own.value, own.heads, own.kv_heads, own.head_dim, own.keys_of)
         )
 
     @property
@@ -105,6 +108,12 @@ class Decoder:
             return "its layers have heads of several shapes, inputs of their own or the keys of other layers"
         if any(attention.growth is not None for attention in self.attentions):
             return "its queries grow with their position"
+        if any(isinstance(layer.mlp, Mlp) and layer.mlp.xielu is not None for layer in self.layers):
+            return "its activation has learned factors (xIELU)"
+        if any(attention.factor != 1 for attention in self.attentions):
+            return "what its attention gives has a factor"
+        if any(layer.normed_sums is not None for layer in self.layers):
+            return "its layers add to normalised rows"
         if self.positions is not None or self.embedding_norm is not None:
             return "its positions are learned, or its embedded rows normalised"
         return ""

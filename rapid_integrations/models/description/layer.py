@@ -16,6 +16,19 @@ from rapid_integrations.models.description.streams import Alternation, Laurel
 
 
 @dataclass(frozen=True)
+class NormedSums:
+    """Sums of a layer whose parts add to what their norm gives, not to what it reads: kept * normed + added * given.
+
+    Attributes:
+        attention: kept and added, of the attention or what stands in its place.
+        mlp: the same of the MLP or the experts.
+    """
+
+    attention: tuple[float, float]
+    mlp: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Layer:
     """One layer. A norm that is None is not there.
 
@@ -37,6 +50,7 @@ class Layer:
             to the rows alone. Such layers may share modules' weights. None: it is another layer.
         with_embedding: `before_attention` and what stands behind it read (2 E,): the row, and behind it the embedded
             one.
+        normed_sums: in place of `residual`: what the parts give is added to rows behind their norms; None: it is not.
     """
 
     attention: Attention | Recurrence | ShortConvolution
@@ -55,6 +69,7 @@ class Layer:
     recurrence: Recurrence | None = None
     aside: nn.Linear | None = None
     with_embedding: bool = False
+    normed_sums: NormedSums | None = None
 
     @property
     def experts(self) -> Experts | None:

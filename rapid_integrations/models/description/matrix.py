@@ -15,7 +15,7 @@ class RowsOf:
 
     Attributes:
         module: the matrix (O, K). All descriptions of its rows together have each of them once.
-        rows: (o,) int64, their numbers.
+        rows: (o,) int64, their numbers; -1 stands for a row of zeros.
     """
 
     module: nn.Linear
@@ -29,13 +29,62 @@ class RowsOf:
     @property
     def weight(self) -> Tensor:
         """The rows, (o, K)."""
-        return self.module.weight[self.rows.to(self.module.weight.device)]
+        return _taken(self.module.weight, self.rows, 0)
+
+    @property
+    def stored(self) -> Any:
+        """The rows in the blocks of a file, as `StoredBlocks`; None: they are numbers."""
+        whole = getattr(self.module, "stored", None)
+        return None if whole is None else whole.some(self.rows)
 
     @property
     def bias(self) -> Tensor | None:
         """Their biases, (o,); None: there are none."""
         bias = self.module.bias
-        return None if bias is None else bias[self.rows.to(bias.device)]
+        return None if bias is None else _taken(bias, self.rows, 0)
+
+
+@dataclass(frozen=True)
+class ColumnsOf:
+    """A module whose matrix has columns of zeros beside its own: those of heads whose values are narrower than keys.
+
+    Attributes:
+        module: the matrix (O, k).
+        columns: (K,) int64, its columns in the order in which this package computes with them, each once; -1 stands for
+            a column of zeros.
+    """
+
+    module: nn.Linear
+    columns: Tensor
+
+    @property
+    def in_features(self) -> int:
+        """K."""
+        return len(self.columns)
+
+    @property
+    def out_features(self) -> int:
+        """O."""
+        return self.module.out_features
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix, (O, K)."""
+        return _taken(self.module.weight, self.columns, 1)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Its biases, (O,); None: there are none."""
+        return self.module.bias
+
+
+def _taken(whole: Tensor, numbers: Tensor, dimension: int) -> Tensor:
+    """Return slices of a tensor by their numbers, of which -1 stands for zeros."""
+    numbers = numbers.to(whole.device)
+    found = whole.index_select(dimension, numbers.clamp(min=0))
+    if bool((numbers >= 0).all()):
+        return found
+    return found.index_fill(dimension, (numbers < 0).nonzero()[:, 0], 0)
 
 
 @dataclass(frozen=True)
@@ -59,7 +108,7 @@ class Transposed:
         return bias
 
 
-OneMatrix: TypeAlias = nn.Linear | Transposed
+OneMatrix: TypeAlias = nn.Linear | Transposed | ColumnsOf
 """A whole matrix."""
 
 Inputs: TypeAlias = tuple[nn.Linear | RowsOf | Transposed, ...]

@@ -4,10 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
-from rapid_integrations.kernels.layers import Activation, Branches, Routing
+from rapid_integrations.kernels.layers import Activation, Branches, Routing, Xielu
 from rapid_integrations.models.description.matrix import Adapter, Inputs, OneMatrix, Stack
+
+
+@dataclass(frozen=True)
+class LearnedXielu:
+    """The activation "xielu" whose factors were learned; see `kernels.layers.Xielu`.
+
+    Attributes:
+        positive, negative: (1,), behind whose softplus the factors are; `slope` is added to the second one.
+        slope, least: (), constants of the activation.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    slope: Tensor
+    least: Tensor
+
+    @property
+    def numbers(self) -> Xielu:
+        """What is computed with, rounded to the dtype of the weights as the model does."""
+        with torch.inference_mode():
+            positive, negative = softplus(self.positive), self.slope + softplus(self.negative)
+        return Xielu(*(each.item() for each in (positive, negative, self.slope, self.least)))
 
 
 @dataclass(frozen=True)
@@ -19,6 +43,7 @@ class Mlp:
         gate_factor: on the gate before its activation.
         factor: on what `down` gives.
         adapter: beside `gate_up`, of a layer with `Layer.aside`; None: there is none.
+        xielu: the numbers of an activation "xielu".
     """
 
     gate_up: Inputs
@@ -29,6 +54,7 @@ class Mlp:
     gate_factor: float = 1.0
     factor: float = 1.0
     adapter: Adapter | None = None
+    xielu: LearnedXielu | None = None
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ class Recurrence:
             they are those of values and gates.
         rates: of what rates and decays are computed from, never quantised: of a delta net (2 H_v, E), the rates first,
             of Mamba2 (H_v, E), as both are computed from the same; with `decay_up` rates (H_v, E), and then what that
-            and `gate_up` read. With `selection` there are none.
+            and `gate_up` read. With `selection` there are none. Without any, Mamba2's rates are 1 (lightning attention,
+            arXiv 2401.04658).
         out: the matrix behind it, (E, H_v D_v).
         key_heads, value_heads, key_dim, value_dim: H_k, H_v, D_k and D_v. A query and key serve H_v / H_k heads.
         convolution: (2 H_k D_k + H_v D_v, 1, W), factors of a row and those before it, its own last; (C, 1, W).

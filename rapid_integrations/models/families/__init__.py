@@ -14,9 +14,13 @@ from torch import nn
 from rapid_integrations.models.description import Decoder, NotDescribedError, matrices, parameters
 from rapid_integrations.models.families import (
     afmoe,
+    apertus,
+    aria,
     bamba,
     cohere,
+    cohere2_moe,
     deepseek,
+    falcon,
     falcon_h1,
     gemma,
     gemma3n,
@@ -24,6 +28,7 @@ from rapid_integrations.models.families import (
     glm,
     glm_moe,
     gpt2,
+    gpt_bigcode,
     gpt_neox,
     gpt_oss,
     granite,
@@ -32,17 +37,26 @@ from rapid_integrations.models.families import (
     hunyuan,
     jamba,
     kimi_linear,
+    kolibri,
+    laguna,
+    lara_mini,
     lfm2,
+    lfm3,
     llama,
     llama4,
     mamba,
+    mamba2,
     mellum,
+    mimo_v2,
+    minimax,
+    mistral4,
     mixtral,
     nanochat,
     nemotron,
     nemotron_h,
     olmo,
     olmo_hybrid,
+    opt,
     phi,
     phimoe,
     qwen_next,
@@ -53,19 +67,24 @@ from rapid_integrations.models.families import (
 from rapid_integrations.models.skeleton import Skeleton, SkeletonLinear
 
 _MODULES = (
-    *(afmoe, bamba, cohere, deepseek, falcon_h1, gemma, gemma3n, gemma4, glm, glm_moe, gpt2, gpt_neox, gpt_oss),
-    *(granite, granite_hybrid, granite_swa, hunyuan, jamba, kimi_linear, lfm2, llama, llama4, mamba, mellum, mixtral),
-    *(nanochat, nemotron, nemotron_h),
-    *(olmo, olmo_hybrid, phi, phimoe, qwen_next, recurrent_gemma, starcoder, zamba2),
+    *(afmoe, apertus, aria, bamba, cohere, cohere2_moe, deepseek, falcon, falcon_h1, gemma, gemma3n, gemma4, glm),
+    *(glm_moe, gpt2, gpt_bigcode, gpt_neox, gpt_oss, granite, granite_hybrid, granite_swa, hunyuan, jamba),
+    *(kimi_linear, kolibri, laguna, lara_mini, lfm2, lfm3, llama, llama4, mamba, mamba2, mellum, mimo_v2, minimax),
+    *(mistral4, mixtral, nanochat, nemotron, nemotron_h, olmo, olmo_hybrid, opt, phi, phimoe, qwen_next),
+    *(recurrent_gemma, starcoder, zamba2),
 )
 FAMILIES: dict[str, Callable[[Any], Decoder]] = {
     name: describe for module in _MODULES for name, describe in module.CLASSES.items()
 }
 
 
+_LIKE_LINEAR = ("FalconLinear",)  # adds its bias in a step of its own, and does nothing else
 # The language models inside models of text and pictures, and the families that they are of.
 _TEXT_PARTS = {
     "LlamaModel": "LlamaForCausalLM",
+    "Apertus1p5TextModel": "ApertusForCausalLM",
+    "AriaTextModel": "AriaTextForCausalLM",
+    "Mistral4Model": "Mistral4ForCausalLM",
     "MistralModel": "MistralForCausalLM",
     "Ministral3Model": "Ministral3ForCausalLM",
     **dict.fromkeys(("Qwen2Model", "Qwen2VLTextModel", "Qwen2_5_VLTextModel"), "Qwen2ForCausalLM"),
@@ -100,7 +119,8 @@ def describe(model: Any) -> Decoder:
     except (AttributeError, ZeroDivisionError) as error:  # other parts of another version, or a factor of 0
         raise NotDescribedError(f"{type(model).__name__} is not as its description expects it: {error}") from error
     linear = SkeletonLinear if isinstance(model, Skeleton) else nn.Linear
-    if other := next((each for each in matrices(described) if type(each) is not linear), None):
+    others = (each for each in matrices(described) if type(each) is not linear)
+    if other := next((each for each in others if type(each).__name__ not in _LIKE_LINEAR), None):
         raise NotDescribedError(f"{type(model).__name__} has a {type(other).__name__} where a plain matrix is expected")
     return described
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from rapid_integrations.models.description import Decoder, NotDescribedError, Recurrence
-from rapid_integrations.models.families.deepseek import grouped_experts, latent_attention
+from rapid_integrations.models.families.grouped_experts import grouped_experts
+from rapid_integrations.models.families.latent import latent_attention
 from rapid_integrations.models.families.parts import decoder, gated_mlp, layer, rms_norm
 
 

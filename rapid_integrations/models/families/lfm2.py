@@ -14,8 +14,8 @@ def describe(model: Any) -> Decoder:
     base = model.base_model
     layers = []
     for each in base.layers:
-        mixer = _attention(each.self_attn) if hasattr(each, "self_attn") else _convolution(each.conv)
-        mlp = _experts(each.feed_forward) if hasattr(each.feed_forward, "experts") else _mlp(each.feed_forward)
+        mixer = _attention(each.self_attn) if hasattr(each, "self_attn") else convolution(each.conv)
+        mlp = _experts(each.feed_forward) if hasattr(each.feed_forward, "experts") else swiglu(each.feed_forward)
         layers.append(Layer(mixer, mlp, rms_norm(each.operator_norm), rms_norm(each.ffn_norm)))
     rotary = base.rotary_emb if hasattr(base, "rotary_emb") else base.pos_emb  # of the one with experts
     return decoder(model, layers, rms_norm(base.embedding_norm), rotations=[rotation_of(rotary)])
@@ -26,7 +26,8 @@ def _attention(module: Any) -> Any:
     return attention(module, norms=norms, out=module.out_proj)
 
 
-def _convolution(module: Any) -> ShortConvolution:
+def convolution(module: Any) -> ShortConvolution:
+    """Describe a short convolution with `in_proj`, `conv` and `out_proj`."""
     return ShortConvolution(
         inputs=(module.in_proj,),
         out=module.out_proj,
@@ -35,7 +36,8 @@ def _convolution(module: Any) -> ShortConvolution:
     )
 
 
-def _mlp(module: Any) -> Mlp:
+def swiglu(module: Any) -> Mlp:
+    """Describe an MLP with `w1`, `w3` and `w2`."""
     return Mlp((module.w1, module.w3), module.w2, activation("silu"))
 
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from math import gcd
+from collections.abc import Sequence
 from typing import Any
 
 from rapid_integrations.kernels.layers import Norm
 from rapid_integrations.models.description import Decoder, Layer, NotDescribedError, Recurrence, Selection
 from rapid_integrations.models.families.parts import rms_norm
-
-_TOGETHER = 64  # values of a state that a thread computes at a time
+from rapid_integrations.models.families.state_heads import TOGETHER, heads_of
 
 
 def describe(model: Any) -> Decoder:
-    """Describe a model. It has no attention, so its heads are of no importance."""
-    base = model.base_model
+    """Describe a model."""
     layers = []
-    for each in base.layers:
+    for each in model.base_model.layers:
         norms = falcon_norms(each.mixer) if hasattr(each.mixer, "rms_eps") else (None, None, None)
         layers.append(Layer(mamba(each.mixer, norms), None, rms_norm(each.norm)))
+    return decoder_without_attention(model, layers)
+
+
+def decoder_without_attention(model: Any, layers: Sequence[Layer]) -> Decoder:
+    """Describe a model with `embeddings`, `layers` and `norm_f` in its base model, whose heads are of no importance."""
+    base = model.base_model
     return Decoder(
         heads=1,
         kv_heads=1,
-        head_dim=_TOGETHER,
+        head_dim=TOGETHER,
         embedding=base.embeddings,
         layers=layers,
         modules=list(base.layers),
@@ -50,14 +54,13 @@ def mamba(module: Any, norms: tuple[Norm | None, Norm | None, Norm | None] = (No
     """
     if module.activation not in ("silu", "swish"):
         raise NotDescribedError(f"the convolutions of its layers have the activation {module.activation}")
-    values = module.intermediate_size
-    together = gcd(values, _TOGETHER)
+    heads, together = heads_of(module.intermediate_size)
     return Recurrence(
         inputs=(module.in_proj,),  # values and then gates
         rates=(),
         out=module.out_proj,
         key_heads=1,
-        value_heads=values // together,
+        value_heads=heads,
         key_dim=module.ssm_state_size,
         value_dim=together,
         convolution=module.conv1d.weight,

@@ -1,4 +1,4 @@
-"""What the descriptions of families with Mamba2 are made of: Granite 4, Falcon-H1, Nemotron-H and Bamba."""
+"""Mamba2 (Codestral Mamba), and what the descriptions of families with Mamba2 beside other parts are made of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from typing import Any
 import torch
 
 from rapid_integrations.kernels.layers import Norm
-from rapid_integrations.models.description import Inputs, NotDescribedError, Recurrence, RowsOf
+from rapid_integrations.models.description import Decoder, Inputs, Layer, NotDescribedError, Recurrence, RowsOf
+from rapid_integrations.models.families.mamba import decoder_without_attention
+from rapid_integrations.models.families.parts import rms_norm
+
+
+def describe(model: Any) -> Decoder:
+    """Describe a model of nothing but Mamba2."""
+    layers = [
+        Layer(mamba2(each.mixer, rms_norm(each.mixer.norm)), None, rms_norm(each.norm))
+        for each in model.base_model.layers
+    ]
+    return decoder_without_attention(model, layers)
 
 
 def mamba2(module: Any, norm: Norm | None) -> Recurrence:
@@ -53,3 +64,6 @@ def mamba2(module: Any, norm: Norm | None) -> Recurrence:
         together=getattr(module.norm, "group_size", 0),
         least_rate=float(least),
     )
+
+
+CLASSES = {"Mamba2ForCausalLM": describe}

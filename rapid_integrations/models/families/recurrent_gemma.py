@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from math import gcd
 from typing import Any
 
 import torch
 
 from rapid_integrations.models.description import Attention, Decoder, GatedUnit, Layer, NotDescribedError, Recurrence
-from rapid_integrations.models.families.parts import (
-    attention,
-    gated_mlp,
-    rms_norm_plus_one,
-    rotation_of,
-    rounded,
-)
-
-_TOGETHER = 64  # values of a state that a thread computes at a time
+from rapid_integrations.models.families.parts import attention, gated_mlp, rms_norm_plus_one, rotation_of, rounded
+from rapid_integrations.models.families.state_heads import heads_of
 
 
 def describe(model: Any) -> Decoder:
@@ -58,14 +50,14 @@ def describe(model: Any) -> Decoder:
 def _mixer(module: Any, config: Any) -> Attention | Recurrence:
     if hasattr(module, "q_proj"):
         return attention(module, window=config.sliding_window)
-    unit, values = module.rg_lru, module.lru_width
-    together = gcd(values, _TOGETHER)
+    unit = module.rg_lru
+    heads, together = heads_of(module.lru_width)
     return Recurrence(
         inputs=(module.linear_x, module.linear_y),
         rates=(),
         out=module.linear_out,
         key_heads=1,
-        value_heads=values // together,
+        value_heads=heads,
         key_dim=1,
         value_dim=together,
         convolution=module.conv_1d.weight,

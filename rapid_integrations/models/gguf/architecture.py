@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, TypeAlias
 
+from torch import Tensor
+
 from rapid_integrations.models.gguf.forms import Forms
 from rapid_integrations.models.gguf.header import GgufHeader, GgufTensor
 
@@ -73,6 +75,8 @@ class Architecture:
         left_out: returns which of `names` a model with a configuration has not.
         by_transformers: whether transformers reads all that a file says, so that it may dequantise the file.
         attends: whether there are attentions and MLPs, or else nothing but recurrences.
+        of_metadata: returns weights that stand in the metadata, by transformers' names, for a configuration; None if
+            they are left out. None: there are no such ones.
     """
 
     class_name: str
@@ -99,6 +103,7 @@ class Architecture:
     left_out: Callable[[Mapping[str, Any]], frozenset[str]] = lambda config: frozenset()
     by_transformers: bool = False
     attends: bool = True
+    of_metadata: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Tensor] | None] | None = None
 
     def configuration(self, header: GgufHeader, tensors: Tensors) -> dict[str, Any] | None:
         """Return a configuration under transformers' names, or None if the file says what is not known here.

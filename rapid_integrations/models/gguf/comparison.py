@@ -27,6 +27,7 @@ from rapid_integrations.models.block_linear import StoredBlocks
 from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.gguf import plain_pass
 from rapid_integrations.models.gguf.description import forms_of
+from rapid_integrations.models.positions import UNBOUNDED
 from rapid_integrations.models.skeleton import Skeleton, shape_of
 from rapid_integrations.models.stored_model import TABLES, model_on_no_device, stored_model
 
@@ -55,7 +56,9 @@ _TABLE, _PROJECTION = "model.embed_tokens_per_layer.weight", "model.per_layer_mo
 _TOLERANCE = 0.1  # inputs of products are rounded to eight bits; a wrong order or scale is far beyond this
 
 
-def transformers_model(config: Mapping[str, Any], skeleton: Any, dtype: torch.dtype, *, exact: bool = True) -> Any:
+def transformers_model(
+    config: Mapping[str, Any], skeleton: Any, dtype: torch.dtype, *, exact: bool = True, published: bool = False
+) -> Any:
     """Return a model of transformers with the weights of ours: in float32 exactly those of the file.
 
     Args:
@@ -64,6 +67,7 @@ def transformers_model(config: Mapping[str, Any], skeleton: Any, dtype: torch.dt
         dtype: of the model.
         exact: let the gguf package dequantise the blocks. Otherwise the kernels do it, in bfloat16, in a tenth of the
             time.
+        published: see `model_of`.
     """
     model = model_on_no_device(config, dtype)
     weights = {}
@@ -76,7 +80,7 @@ def transformers_model(config: Mapping[str, Any], skeleton: Any, dtype: torch.dt
             elif (stack := getattr(module, "stacks", {}).get(kind)) is not None:
                 held = stack.numbers(exact=exact)
             weights[f"{name}.{kind}"] = held.to(dtype, copy=True)
-    forms = forms_of(config)
+    forms = None if published else forms_of(config)
     for name, weight in (weights if forms is None else forms.whole(config, weights)).items():
         owner, _, kind = name.rpartition(".")
         setattr(model.get_submodule(owner), kind, torch.nn.Parameter(weight, requires_grad=False))
@@ -88,8 +92,10 @@ def transformers_model(config: Mapping[str, Any], skeleton: Any, dtype: torch.dt
     return model.eval()
 
 
-def model_of(config: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
+def model_of(config: Mapping[str, Any], weights: Mapping[str, Any], *, published: bool = False) -> Any:
     """Return a model in bfloat16 that holds these weights: a `Skeleton`, or transformers' own of another family.
+
+    `published`: they have the names and forms that transformers' models have, and not those of GGUF files.
 
     Raises:
         KeyError, ValueError, NotDescribedError: weights are missing, left over or of another shape, or the family is
@@ -98,26 +104,31 @@ def model_of(config: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
     shape = shape_of(config)
     if shape is not None:
         return Skeleton(shape[0], weights, tied=shape[1]).to(torch.bfloat16)
-    if (forms := forms_of(config)) is not None:
+    forms = forms_of(config)
+    if forms is not None and not published:
         return forms.model(config, weights, torch.bfloat16)
-    return stored_model(config, weights, torch.bfloat16)
+    model = stored_model(config, weights, torch.bfloat16)
+    if forms is not None:
+        forms.keep_exact(model, weights)
+    return model
 
 
-def compare(name: str, config: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+def compare(name: str, config: Mapping[str, Any], weights: Mapping[str, Any], *, published: bool = False) -> None:
     """Compare passes of this engine with `plain_pass`, or with transformers' own eager attention.
 
     Args:
         name: for messages.
         config: of the model, under transformers' names.
         weights: by their names; see `weights_of`.
+        published: see `model_of`.
 
     Raises:
         UnsupportedModelError: they differ.
         ModelLoadError: the model computes NaN.
     """
     small = _small(config, weights)
-    built = model_of(*small)
-    lm = DecoderLM(built, name, Path(), config["max_position_embeddings"], None)
+    built = model_of(*small, published=published)
+    lm = DecoderLM(built, name, Path(), config.get("max_position_embeddings") or UNBOUNDED, None)
     ids = 7919 * torch.arange(1, sum(_PARTS) + 1) % lm.vocab_size
     try:
         computed = _passes(lm, ids)
@@ -129,7 +140,8 @@ def compare(name: str, config: Mapping[str, Any], weights: Mapping[str, Any]) ->
         if _distance(computed, expected) <= _TOLERANCE:
             return
     # The engine has taken weights from the modules that it computes with.
-    model = transformers_model(small[0], model_of(*small), torch.float32, exact=False)
+    held = model_of(*small, published=published)
+    model = transformers_model(small[0], held, torch.float32, exact=False, published=published)
     expected = _eager(model, ids)
     distance = _distance_of_most if _has_experts(config) else _distance
     error = distance(computed, expected)

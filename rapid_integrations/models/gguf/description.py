@@ -184,6 +184,10 @@ def weights_of(
         found = _read(tensors, name, architecture, own_dtype, in_blocks and not plain, order)
         target = f"{layer}{own}" if one else f"{layer}{own}.{kind}"
         weights[target] = found[None] if own.endswith("shared_expert_gate") and found.ndim == 1 else found
+    if architecture.of_metadata is not None:
+        if (told := architecture.of_metadata(tensors.header.metadata, config)) is None:
+            return None
+        weights |= told
     if forms is not None:  # layers differ, so the names are compared where the model is built
         return weights if in_blocks else forms.whole(config, weights)
     if not architecture.experts and weights.keys() != architecture.names_of_all_weights(config):

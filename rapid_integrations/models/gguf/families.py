@@ -13,6 +13,7 @@ from math import isclose, log
 from typing import Any
 
 from rapid_integrations.models.gguf import (
+    apertus,
     falcon_h1,
     gemma3n,
     gemma4,
@@ -203,7 +204,9 @@ def _granite4(told: Told, tensors: Tensors) -> dict[str, Any]:
     return mamba2.numbers_of(told, tensors) | none | {"shared_intermediate_size": inner}
 
 
-_OF_OTHER_MODULES = near_llama.ARCHITECTURES | layer_norms.ARCHITECTURES | latent.WITHOUT_EXPERTS
+_OF_OTHER_MODULES = (
+    near_llama.ARCHITECTURES | layer_norms.ARCHITECTURES | latent.WITHOUT_EXPERTS | apertus.ARCHITECTURES
+)
 _MAMBA = Architecture(
     "MambaForCausalLM",
     "mamba",

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from rapid_integrations.errors import ModelLoadError
-from rapid_integrations.models.block_linear import StoredBlocks
 from rapid_integrations.models.gguf.tensors import MappedTensors
 from rapid_integrations.models.stored_model import stored_model
 
@@ -66,33 +65,15 @@ class Forms:
             ValueError, NotDescribedError: see `stored_model`.
         """
         model = stored_model(config, weights, dtype, self.prepare)
-        for name, weight in weights.items():
-            if name.endswith(self.exact):
-                owner, _, kind = name.rpartition(".")
-                setattr(model.get_submodule(owner), kind, nn.Parameter(weight.float(), requires_grad=False))
+        self.keep_exact(model, weights)
         return model
 
-
-class SomeRows(StoredBlocks):
-    """Some rows of a weight in blocks, as a weight of their own. They are copied each time that they are asked for."""
-
-    _own: tuple[StoredBlocks, Tensor]
-
-    def __init__(self, of: StoredBlocks, rows: Tensor) -> None:
-        for key, value in {"form": of.form, "order": None, "release": of.release, "_own": (of, rows)}.items():
-            object.__setattr__(self, key, value)
-
-    @property
-    def raw(self) -> Tensor:
-        """(o, bytes of a row) uint8."""
-        of, rows = self._own
-        return of.raw[rows]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(o, K)."""
-        of, rows = self._own
-        return len(rows), of.shape[1]
+    def keep_exact(self, model: Any, weights: Mapping[str, Any]) -> None:
+        """Give a model those of its weights in float32 that are exact."""
+        for name, weight in weights.items():
+            if name.endswith(self.exact) and isinstance(weight, Tensor):
+                owner, _, kind = name.rpartition(".")
+                setattr(model.get_submodule(owner), kind, nn.Parameter(weight.float(), requires_grad=False))
 
 
 def matrices_of(
@@ -109,7 +90,7 @@ def matrices_of(
     """
     blocks = tensors.blocks(name) if kept else None
     if blocks is not None:
-        return {f"{module}.weight": SomeRows(blocks, own) for module, own in rows.items()}
+        return {f"{module}.weight": blocks.some(own) for module, own in rows.items()}
     numbers = tensors.numbers(name, dtype)
     return {f"{module}.weight": numbers[own] for module, own in rows.items()}
 

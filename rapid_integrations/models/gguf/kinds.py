@@ -31,9 +31,6 @@ _RECURRENT_READ = (
 _DIFFUSED = ("dream", "llada")
 _ALIBI = "it has no rotary positions but ALiBi, a bias that grows with the distance, which the kernels lack"
 _LACKING = {
-    "apertus": "the activation of its MLPs (xIELU) has learned numbers, which the kernels lack",
-    "mimo2": "the values of its heads have other widths than the keys, which the kernels lack",
-    "mistral4": "the queries of its latent attention grow with their position, which the kernels lack",
     **dict.fromkeys(("mpt", "refact", "jais"), _ALIBI),
 }
 """What keeps a family from being read, if it is more than names."""

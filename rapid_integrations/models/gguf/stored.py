@@ -47,6 +47,7 @@ from rapid_integrations.models.gguf.parts import parts_of, read_parts
 from rapid_integrations.models.gguf.tensors import MappedTensors
 from rapid_integrations.models.kept_model import keep, kept_model
 from rapid_integrations.models.key_balance import probe_ids
+from rapid_integrations.models.positions import UNBOUNDED
 from rapid_integrations.models.quick_start import SWITCH, ends_of, environment, same_tokenizer
 from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.rows_when_read import TableWhenRead
@@ -69,11 +70,15 @@ class StoredLM(DecoderLM):
         name: for messages.
         folder: its configuration and tokenizer.
         config: its configuration, under transformers' names.
+        published: see `comparison.model_of`.
     """
 
-    def __init__(self, skeleton: Any, name: str, folder: Path, config: dict[str, Any]) -> None:
-        self._config = config
-        super().__init__(skeleton, name, folder, skeleton.config.max_position_embeddings, None)
+    def __init__(
+        self, skeleton: Any, name: str, folder: Path, config: dict[str, Any], *, published: bool = False
+    ) -> None:
+        self._config, self._published = config, published
+        longest = getattr(skeleton.config, "max_position_embeddings", None) or UNBOUNDED
+        super().__init__(skeleton, name, folder, longest, None)
         if not isinstance(skeleton, Skeleton):
             self.num_parameters = parameters_of(skeleton)
         tables = (each for each in skeleton.modules() if isinstance(each, TableWhenRead))
@@ -110,7 +115,7 @@ class StoredLM(DecoderLM):
     def transformers_copy(self, dtype: torch.dtype) -> Any:
         """Return the model as transformers runs it, with dequantised weights: in float32 exactly those of the file."""
         with self._fused.latents_lent(self.model):
-            return transformers_model(self._config, self.model, dtype)
+            return transformers_model(self._config, self.model, dtype, published=self._published)
 
 
 def stored_configuration(path: Path) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from rapid_integrations.models.block_experts import StoredStack
 from rapid_integrations.models.block_linear import StoredBlocks
 
 _OF_AN_EXPERT = re.compile(r"(?P<module>.*\.experts)\.(?P<index>\d+)\.(?P<part>[a-z0-9_]+)\.weight")
+_OF_GRANITE = (".router.", ".experts.gate_up_proj", ".experts.down_proj")  # whose module has the published name
 _PARTS = {"gate_proj": 0, "w1": 0, "up_proj": 1, "w3": 1, "down_proj": 2, "w2": 2}
 
 
@@ -86,7 +87,7 @@ def joined_experts(weights: Mapping[str, Any]) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     stacks: dict[str, tuple[dict[int, Any], dict[int, Any], dict[int, Any]]] = {}
     for name, weight in weights.items():
-        own = name.replace(".block_sparse_moe.", ".mlp.")
+        own = name if any(part in name for part in _OF_GRANITE) else name.replace(".block_sparse_moe.", ".mlp.")
         match = _OF_AN_EXPERT.fullmatch(own)
         if match is None:
             routes = own.endswith(("gate.weight", "router.weight")) and isinstance(weight, StoredBlocks)
@@ -96,10 +97,13 @@ def joined_experts(weights: Mapping[str, Any]) -> dict[str, Any] | None:
             return None
         stacks.setdefault(match["module"], ({}, {}, {}))[_PARTS[match["part"]]][int(match["index"])] = weight
     for module, parts in stacks.items():
-        numbers = list(range(len(parts[0])))
-        if any(sorted(part) != numbers for part in parts):
+        numbers, gated = list(range(len(parts[1]))), bool(parts[0])
+        if any(sorted(part) != numbers for part in (parts if gated else parts[1:])):
             return None
-        gate, up, down = ([part[index] for index in numbers] for part in parts)
-        found[f"{module}.gate_up_proj"] = StoredStack((gate, up))
+        gate, up, down = ([part[index] for index in numbers if index in part] for part in parts)
+        if gated:
+            found[f"{module}.gate_up_proj"] = StoredStack((gate, up))
+        else:
+            found[f"{module}.up_proj"] = StoredStack((up,))
         found[f"{module}.down_proj"] = StoredStack((down,))
     return found

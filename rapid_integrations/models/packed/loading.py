@@ -10,14 +10,14 @@ import torch
 
 from rapid_integrations.kernels.cpu import NativeDecoder, native_library
 from rapid_integrations.models.chat_rendering import check_template
-from rapid_integrations.models.decoder_widths import columns_of
+from rapid_integrations.models.decoder_widths import columns_of, head_dims_of, rank_of
 from rapid_integrations.models.description import NotDescribedError
 from rapid_integrations.models.families import describe
 from rapid_integrations.models.gguf.comparison import compare, model_of
 from rapid_integrations.models.gguf.stored import StoredLM
 from rapid_integrations.models.packed.scheme import Scheme
 from rapid_integrations.models.packed.tensors import PackedTensors
-from rapid_integrations.models.packed.text_part import text_configuration, text_weights
+from rapid_integrations.models.packed.text_part import IN_PART, text_configuration, text_weights
 from rapid_integrations.models.quick_start import ends_of
 from rapid_integrations.models.skeleton import shape_of
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer
@@ -68,11 +68,12 @@ def load_in_blocks(
     if weights is None:
         return None
     try:
-        skeleton = model_of(config, weights)
+        skeleton = model_of(config, weights, published=True)
     except (KeyError, ValueError, NotDescribedError):  # transformers' way of loading says what is missing or left over
         return None
     described = describe(skeleton)
-    if described.beyond_kernels or not NativeDecoder.serves(library, columns_of(described), described.head_dim):
+    columns, heads, rank = columns_of(described), head_dims_of(described), rank_of(described)
+    if described.beyond_kernels or not NativeDecoder.serves(library, columns, *heads, rank=rank):
         return None
     tell(f"repacking {scheme.name} into {scheme.form.name} without a second rounding", 0, 1)
     from transformers import AutoTokenizer
@@ -80,8 +81,8 @@ def load_in_blocks(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     check_tokenizer(str(folder), tokenizer)
     check_template(name, tokenizer.chat_template)
-    compare(name, dict(config), weights)
-    lm = StoredLM(skeleton, name, folder, dict(config))
+    compare(name, dict(config), weights, published=True)
+    lm = StoredLM(skeleton, name, folder, dict(config), published=True)
     tell(f"repacking {scheme.name} into {scheme.form.name} without a second rounding", 1, 1)
     return lm, Vocabulary(tokenizer, ends_of(folder, skeleton, tokenizer))
 
@@ -90,6 +91,13 @@ def lies_in_blocks(config: Mapping[str, Any]) -> bool:
     """Return whether a model with this parsed config.json is of a family whose matrices may lie in blocks."""
     config = without_settings(config)
     return shape_of(config) is not None or text_configuration(config) is not None
+
+
+def lies_in_part(config: Mapping[str, Any]) -> bool:
+    """Return whether some matrices of a model with this parsed config.json may not lie in blocks, and others may."""
+    config = without_settings(config)
+    text = None if shape_of(config) is not None else text_configuration(config)
+    return text is not None and text["model_type"] in IN_PART
 
 
 def load_dequantised(

@@ -69,12 +69,13 @@ class Scheme:
         return "zero points move levels of eight bits beyond eight bits"
 
 
-def kept_words(scheme: Scheme, family: bool) -> str:
+def kept_words(scheme: Scheme, family: bool, *, in_part: bool = False) -> str:
     """Say how the weights of a checkpoint are kept, and whether they are rounded a second time.
 
     Args:
         scheme: how they are quantised.
         family: whether the model is of a family whose matrices may lie in blocks.
+        in_part: whether some of them may not.
     """
     dense = (
         "their bfloat16 has every value exactly"
@@ -89,6 +90,8 @@ def kept_words(scheme: Scheme, family: bool) -> str:
         f"{scheme.name}: repacked into blocks of the kernels ({scheme.form.name}) without a second rounding, in "
         "bfloat16 on a processor"
     )
+    if in_part:
+        repacked += ", but for matrices of steps, decays and latents, which become bfloat16 if they are quantised"
     if scheme.layout == "mxfp4":
         return f"{repacked}; dequantised otherwise; {dense}"
     return (
@@ -122,6 +125,9 @@ def scheme_of(name: str, settings: Mapping[str, Any]) -> Scheme | None:
     return None if reader is None else reader(name, settings)
 
 
+_LEFT_OUT = "-:"  # begins a pattern of modules that are not quantised: their files hold plain weights
+
+
 def _gptq(name: str, settings: Mapping[str, Any]) -> Scheme:
     bits = settings.get("bits")
     if bits not in (4, 8):
@@ -129,7 +135,7 @@ def _gptq(name: str, settings: Mapping[str, Any]) -> Scheme:
     version = settings.get("checkpoint_format") or "gptq"
     if version not in ("gptq", "gptq_v2") or settings.get("is_marlin_format"):
         raise _unsupported(name, "GPTQ", f"in the layout {version!r}, and only 'gptq' and 'gptq_v2' are read")
-    if settings.get("dynamic"):
+    if any(not pattern.startswith(_LEFT_OUT) for pattern in settings.get("dynamic") or ()):
         raise _unsupported(name, "GPTQ", "with other settings for some modules (dynamic)")
     group = _group(name, "GPTQ", settings.get("group_size", 128))
     return Scheme(

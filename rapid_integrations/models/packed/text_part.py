@@ -20,17 +20,35 @@ IN_BLOCKS = frozenset(
         *("internlm3", "iquestcoder", "jais2", "llama", "minimax_m2", "ministral", "ministral3", "mistral", "mixtral"),
         *("nanochat", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "phi", "phi3", "qwen2", "qwen2_moe"),
         *("qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma"),
+        *("apertus", "cohere2_moe", "gpt_neox", "kolibri1", "laguna", "llama4_text"),
     )
 )
 """Families, as configurations name them, whose matrices may lie in blocks. Others have layers in forms of their own."""
+IN_PART = frozenset(
+    (
+        *("axk1", "bamba", "deepseek_v2", "deepseek_v3", "falcon_h1", "falcon_mamba", "glm4_moe_lite", "jamba"),
+        *("granitemoehybrid", "lfm2", "lfm2_moe", "lfm3", "mamba", "mamba2", "minicpm3", "mistral4"),
+        *("nemotron_h", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "youtu"),
+    )
+)
+"""Families of which some matrices are never in blocks: what steps and decays of states are computed from, and what
+makes keys and values of latents. They become bfloat16 if a checkpoint has them quantised."""
 
-_LANGUAGE_MODEL = "model.language_model."
+# What the names of a language model begin with, and what they begin with in the model of text alone.
+_LANGUAGE_MODELS = {"model.language_model.": "model.", "language_model.": "", "lm_head.": "lm_head."}
 # Text has one position for what these models have three for, so they are the models of text of their families.
 _OF_TEXT = {
     **{"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"},
     "qwen3_vl_moe_text": "qwen3_moe",
 }
 _OF_PICTURES = ("mrope_section", "mrope_interleaved", "type")  # of rotary embeddings
+
+
+def _configuration(config: Mapping[str, Any]) -> Any:
+    """Return transformers' configuration; it writes an infinite step as {"__float__": "Infinity"}."""
+    from transformers import AutoConfig, PreTrainedConfig
+
+    return AutoConfig.for_model(**PreTrainedConfig._decode_special_floats(dict(config)))
 
 
 def text_configuration(config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -42,11 +60,13 @@ def text_configuration(config: Mapping[str, Any]) -> dict[str, Any] | None:
     Returns:
         None if its matrices do not lie in blocks.
     """
-    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    from rapid_integrations.models.model_class import class_for
 
     if config.get("auto_map") or config.get("model_type") not in CONFIG_MAPPING:
         return None
-    own = AutoConfig.for_model(**config)
+    own = _configuration(config)
     text = own.get_text_config(decoder=True)
     written: dict[str, Any] = text.to_dict()
     if text is not own:  # whether the head is the table of tokens is said outside
@@ -55,10 +75,10 @@ def text_configuration(config: Mapping[str, Any]) -> dict[str, Any] | None:
         rope = {name: value for name, value in written["rope_parameters"].items() if name not in _OF_PICTURES}
         text = AutoConfig.for_model(**written | {"model_type": kind, "rope_parameters": rope})
         written = text.to_dict()
-    if text.model_type not in IN_BLOCKS or written.get("decoder_sparse_step", 1) != 1:
+    if text.model_type not in IN_BLOCKS | IN_PART or written.get("decoder_sparse_step", 1) != 1:
         return None
-    found = AutoModelForCausalLM._model_mapping[type(text)]
-    return written | {"architectures": [(found[0] if isinstance(found, (list, tuple)) else found).__name__]}
+    _, found = class_for(text.model_type, text)
+    return written | {"architectures": [found.__name__], "num_hidden_layers": text.num_hidden_layers}
 
 
 def text_weights(config: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -73,13 +93,12 @@ def text_weights(config: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[
     Returns:
         None if the matrices of an expert are missing, or lie in blocks only in part.
     """
-    from transformers import AutoConfig
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming, rename_source_key
 
     from rapid_integrations.models.model_class import class_for
 
-    own = AutoConfig.for_model(**config)
+    own = _configuration(config)
     _, model_class = class_for(str(config["model_type"]), own)
     with torch.device("meta"):
         model = model_class(own)
@@ -87,7 +106,10 @@ def text_weights(config: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[
     expected, prefix = model.state_dict(), model.base_model_prefix
     named = {rename_source_key(name, renamings, [], prefix, expected)[0]: each for name, each in weights.items()}
     if own.get_text_config(decoder=True) is not own:
-        inner = {name: weight for name, weight in named.items() if name.startswith((_LANGUAGE_MODEL, "lm_head."))}
-        return joined_experts({name.replace(_LANGUAGE_MODEL, "model.", 1): each for name, each in inner.items()})
+        inner = {}
+        for name, weight in named.items():
+            if (begins := next((each for each in _LANGUAGE_MODELS if name.startswith(each)), None)) is not None:
+                inner[_LANGUAGE_MODELS[begins] + name.removeprefix(begins)] = weight
+        return joined_experts(inner)
     joined = joined_experts(named)
     return None if joined is None else {name: each for name, each in joined.items() if name in expected}

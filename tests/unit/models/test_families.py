@@ -60,6 +60,17 @@ OTHERS = {
     },
     "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75}},
     "stablelm": {"use_parallel_residual": True},
+    "aria_text": {"intermediate_size": 64},
+    "cohere2_moe": {"intermediate_size": 64, "first_k_dense_replace": 1, "prefix_dense_intermediate_size": 96},
+    "kolibri1": {"norm_topk_prob": True},
+    "laguna": {"moe_routed_scaling_factor": 1.5, "moe_router_logit_softcapping": 2.0},
+    "mistral4": LATENT
+    | {
+        "rope_parameters": {
+            **{"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16},
+            **{"mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1},
+        },
+    },
     "afmoe": {"num_hidden_layers": 4, "mup_enabled": True, "route_scale": 1.5},
     "dots1": {"n_group": 4, "topk_group": 2, "routed_scaling_factor": 1.5},
     "ministral3": {
@@ -98,17 +109,18 @@ DENSE = (
         "smollm3",
     ),
     *("gpt2", "helium", "minicpm3", "nanochat", "opt", "phi", "stablelm", "starcoder2", "vaultgemma", "youtu"),
-    *("jais2", "ministral3", "nemotron"),
+    *("apertus", "jais2", "ministral3", "nemotron"),
 )
 EXPERTS = (
     *("axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "sarvam_mla"),
     *("ernie4_5_moe", "exaone_moe", "gemma4_text, experts", "gemma4_text, experts and inputs", "glm4_moe", "gpt_oss"),
     *("granitemoe", "granitemoeshared", "llama4_text", "minimax_m2", "mixtral", "olmoe", "phimoe", "qwen2_moe"),
     *("afmoe", "dots1", "hunyuan_v1_moe", "qwen3_moe"),
+    *("aria_text", "cohere2_moe", "kolibri1", "laguna", "mistral4"),
 )
 RARE = (
     *("dots1", "ernie4_5_moe", "exaone_moe", "granitemoeshared", "helium", "hunyuan_v1_moe", "jais2", "nemotron"),
-    "vaultgemma",
+    *("aria_text", "cohere2_moe", "kolibri1", "vaultgemma"),
 )
 
 
@@ -188,7 +200,8 @@ IN_COMPANY = (
         "glm_moe_dsa",
         "gpt_oss",
     ),
-    *("afmoe", "gpt2", "llama4_text", "ministral3", "nanochat", "olmo3", "phimoe", "qwen3_moe"),
+    *("afmoe", "apertus", "gpt2", "laguna", "llama4_text", "ministral3", "nanochat", "olmo3", "phimoe", "qwen3_moe"),
+    "mistral4",
 )
 
 
@@ -229,7 +242,9 @@ def test_a_piece_of_a_prompt_has_the_same_bits_beside_pieces_of_others(family, q
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text", "gemma4_text, experts", "gpt2", "llama4_text"])
+@pytest.mark.parametrize(
+    "family", ["gemma3n_text", "gemma4_text", "gemma4_text, experts", "gpt2", "laguna", "llama4_text"]
+)
 @pytest.mark.parametrize("eight_bits", [False, True])
 def test_trees_windows_and_eight_bits_change_no_bit(family, eight_bits):
     """A branch of a tree has the bits of the chain that it is, behind rows that windows have freed."""

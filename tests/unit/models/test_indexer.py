@@ -13,7 +13,7 @@ from rapid_integrations.config import CompressionConfig, SamplingParams, Specula
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.models import indexer, latent_attention
-from rapid_integrations.models.families import deepseek
+from rapid_integrations.models.families import deepseek, latent
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.loader import wrap
 from rapid_integrations.prompt import Prompt
@@ -260,14 +260,14 @@ def test_kernels_choose_among_equal_scores_as_the_operators_do(family):
 )
 def test_an_indexer_that_chooses_other_keys_is_refused(monkeypatch, dtype, quantization, fault):
     """A text of the comparison is far shorter than what an indexer chooses, so fewer keys are chosen for that time."""
-    made = deepseek.Indexer
+    made = latent.Indexer
 
     def wrong(**own):
         if "offset" in fault:
             return made(**(own | {"key_norm": replace(own["key_norm"], **fault)}))
         return made(**(own | fault))
 
-    monkeypatch.setattr(deepseek, "Indexer", wrong)
+    monkeypatch.setattr(latent, "Indexer", wrong)
     with pytest.raises(UnsupportedModelError, match="its indexer number 1 chooses other keys"):
         HuggingFaceLM(model(dtype), take_over=True, quantization=quantization)
 
@@ -322,7 +322,7 @@ def test_a_model_that_others_use_too_is_refused_with_the_way_out():
 def test_keys_that_nobody_has_chosen_are_no_description():
     made = model(indexer_types=["full"] * LAYERS)
     made.model.layers[0].self_attn.indexer = None
-    with pytest.raises(deepseek.NotDescribedError, match="no layer before them"):
+    with pytest.raises(latent.NotDescribedError, match="no layer before them"):
         deepseek.describe(made)
 
 

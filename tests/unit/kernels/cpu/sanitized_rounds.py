@@ -17,7 +17,7 @@ from rapid_integrations.cache import Rows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import library, prefill
 from rapid_integrations.kernels.cpu.interface import opened
-from rapid_integrations.kernels.layers import ACTIVATIONS, Norm
+from rapid_integrations.kernels.layers import ACTIVATIONS, Norm, Xielu
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.sampling.trees import path_to
 from tests.toys.decoders import FAMILIES, model
@@ -26,13 +26,15 @@ from tests.toys.every_family import EXPERTS_BESIDE, tiny
 
 def model_at_random(rng):
     """Return a model of a random shape, in bfloat16."""
-    kind = rng.choice([*sorted(FAMILIES), "experts", "indexed", "latent", "learned", "recurrent", "streams"])
+    kind = rng.choice([*sorted(FAMILIES), "experts", "gated", "indexed", "latent", "learned", "recurrent", "streams"])
     if kind == "recurrent":
         return recurrent_at_random(rng)
     if kind == "streams":
         return streams_at_random(rng)
     if kind == "learned":
         return learned_at_random(rng)
+    if kind == "gated":
+        return gated_at_random(rng)
     if kind == "indexed":
         return indexed_at_random(rng)
     if kind == "latent":
@@ -42,7 +44,7 @@ def model_at_random(rng):
     kv_heads = rng.choice([1, 2, 4])
     shape = {
         **FAMILIES[kind],
-        "head_dim": rng.choice([32, 64, 96, 128, 160, 224, 256]),
+        "head_dim": rng.choice([32, 64, 96, 128, 160, 192, 224, 256]),
         "num_key_value_heads": kv_heads,
         "num_attention_heads": kv_heads * rng.choice([1, 2, 3, 7]),
         "intermediate_size": 32 * rng.randint(1, 9),
@@ -95,7 +97,7 @@ def recurrent_at_random(rng):
     kind = rng.choice(
         [
             *("falcon_h1", "granitemoehybrid", "kimi_linear", "lfm2", "nemotron_h", "olmo_hybrid", "qwen3_5_text"),
-            *("qwen3_next", "zamba2", "jamba", "mamba", "recurrent_gemma"),
+            *("qwen3_next", "zamba2", "jamba", "mamba", "recurrent_gemma", "lfm3", "mamba2", "minimax"),
         ]
     )
     keys, taps, heads = rng.choice([8, 16, 32, 48, 128]), rng.randint(2, 5), rng.choice([1, 2, 3])
@@ -152,6 +154,18 @@ def recurrent_at_random(rng):
     elif kind == "mamba":
         shape |= {"conv_kernel": taps, "state_size": keys, "expand": rng.choice([1, 2, 3])}
         shape |= {"time_step_rank": rng.randint(1, 70), "use_conv_bias": rng.random() < 0.5}
+    elif kind == "mamba2":
+        groups = rng.choice([1, 2, 4])
+        shape |= {"num_heads": 4, "head_dim": shape["hidden_size"] // 2, "state_size": keys, "n_groups": groups}
+        shape |= {"conv_kernel": taps, "use_conv_bias": rng.random() < 0.5}
+        shape["layer_norm_epsilon"] = rng.choice([1e-5, 0.1])
+    elif kind == "minimax":
+        shape |= {"num_attention_heads": rng.choice([1, 2, 3]), "head_dim": 32 * rng.randint(1, 4)}
+        shape |= {"mlp_alpha_factor": 1.5, "linear_attn_beta_factor": rng.choice([0.5, 1.0])}
+        shape["layer_types"] = ["full_attention", *rng.choices(["linear_attention", "full_attention"], k=2)]
+    elif kind == "lfm3":
+        shape |= {"num_attention_heads": heads, "head_dim": 32 * rng.randint(1, 4), "conv_L_cache": taps}
+        shape |= {"use_attention_gate": rng.random() < 0.7, "use_sandwich_norm": rng.random() < 0.7}
     elif kind == "lfm2":
         shape |= {
             "num_attention_heads": shape["hidden_size"] // 32,
@@ -183,6 +197,26 @@ def learned_at_random(rng):
         shape |= {"word_embed_proj_dim": width, "ffn_dim": shape.pop("intermediate_size")}
         del shape["num_key_value_heads"]
     made = tiny(kind, max_position_embeddings=2048, **shape, **({} if kind == "gpt2" else {"hidden_size": width}))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.3)
+    return made.bfloat16()
+
+
+def gated_at_random(rng):
+    """Return a model whose heads have gates, and whose layers have so many heads, or one with a learned activation."""
+    if rng.random() < 0.4:
+        width = 32 * rng.randint(1, 9)
+        made = tiny("apertus", hidden_size=96, intermediate_size=width, num_attention_heads=3, num_key_value_heads=1)
+    else:
+        heads = [2 * rng.randint(1, 4) for _ in range(3)]
+        made = tiny(
+            "laguna",
+            **{"hidden_size": 96, "intermediate_size": 64, "head_dim": 32 * rng.randint(1, 4)},
+            **{"num_attention_heads": heads[0], "num_attention_heads_per_layer": heads},
+            **{"moe_intermediate_size": 32, "shared_expert_intermediate_size": 32, "gating": rng.random() < 0.5},
+        )
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.ndim > 1:
@@ -325,7 +359,8 @@ def prefill_at_random(rng):
     norm = Norm(weight, 1e-5, rng.choice([None, bias]), rng.random() < 0.5, rng.choice([0.0, 1.0]))
     prefill.add_and_norm(x, rng.choice([None, more]), rng.choice([None, norm]), rng.choice([1.0, 0.2]))
     gate_up = torch.randn(rows, 2 * rng.randint(1, 400)).bfloat16()
-    prefill.activated(gate_up, rng.choice(ACTIVATIONS), rng.random() < 0.7, rng.choice([None, 0.0, 1.6]))
+    xielu = Xielu(0.8, 0.9, 0.5, -1e-6)
+    prefill.activated(gate_up, rng.choice(ACTIVATIONS), rng.random() < 0.7, rng.choice([None, 0.0, 1.6]), xielu)
 
 
 def main(path, seconds):

@@ -35,7 +35,7 @@ def test_windows(path, window, heads):
 
 @pytest.mark.in_turn(2)
 @pytest.mark.long
-@pytest.mark.parametrize("head_dim", [32, 64, 96, 128, 160, 224, 256])
+@pytest.mark.parametrize("head_dim", [32, 64, 96, 128, 160, 192, 224, 256])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 1), (14, 2)])
 def test_head_shapes(head_dim, heads):
     count, kv = heads

@@ -46,7 +46,7 @@ def test_logits_are_those_of_the_same_weights_in_float32(kind, quantization):
 
 
 @pytest.mark.in_turn(2)
-@pytest.mark.parametrize("head_dim", [32, 64, 96, 128, 160, 224, 256])
+@pytest.mark.parametrize("head_dim", [32, 64, 96, 128, 160, 192, 224, 256])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 1), (14, 2)])
 def test_head_shapes(head_dim, heads):
     count, kv = heads

@@ -38,7 +38,7 @@ def attention(query, keys, values, scale, window=None, kind=None):
 
 
 @pytest.mark.skipif(not native.native_library() or not native.native_library().rapid_fast_path(), reason="no fast path")
-@pytest.mark.parametrize("width", [32, 64, 96, 128, 160, 224, 256])
+@pytest.mark.parametrize("width", [32, 64, 96, 128, 160, 192, 224, 256])
 @pytest.mark.parametrize(("new", "total", "window"), [(1, 64, None), (5, 300, None), (100, 700, 70), (65, 65, None)])
 def test_attention_is_exact_for_the_stored_numbers(width, new, total, window):
     torch.manual_seed(width + total)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rapid_integrations.cache import Rows
 from rapid_integrations.kernels import cpu as native
 from rapid_integrations.kernels.cpu import library, panels, prefill
-from rapid_integrations.kernels.layers import ACTIVATIONS, AttentionKind, Norm, Rope
+from rapid_integrations.kernels.layers import ACTIVATIONS, AttentionKind, Norm, Rope, Xielu
 from rapid_integrations.models import alternating, loader
 from rapid_integrations.models.activation import activate
 from rapid_integrations.models.attention import attend as served_attention
@@ -47,7 +47,7 @@ def check_attention(new, before, group, kv_heads, window, width, seed=0):
     group=st.integers(1, 7),
     kv_heads=st.integers(1, 3),
     window=st.none() | st.integers(1, 400),
-    width=st.sampled_from([32, 64, 96, 128, 160, 224, 256]),
+    width=st.sampled_from([32, 64, 96, 128, 160, 192, 224, 256]),
     seed=st.integers(0, 2**16),
 )
 def test_attention_equals_a_loop_over_queries(new, before, group, kv_heads, window, width, seed):
@@ -123,7 +123,7 @@ def test_scores_too_large_for_their_exponentials():
     torch.testing.assert_close(found.double()[0, clear], expected[0, clear], rtol=0.02, atol=0.02)
 
 
-@pytest.mark.parametrize("width", [32, 64, 96, 128, 160, 224, 256, 512])
+@pytest.mark.parametrize("width", [32, 64, 96, 128, 160, 192, 224, 256, 512])
 def test_little_is_rounded_off(width):
     """About as much as the results are rounded to bfloat16, whatever numbers the processor multiplies."""
     query, key, value = inputs(0, 2, 3, 100, 400, torch.bfloat16, width, width, spread=3.0)
@@ -258,8 +258,21 @@ def test_activations(path, activation, gated):
     gate_up[0, :4] = torch.tensor([-3e4, -100.0, 100.0, 3e4])
     if activation == "clipped_swiglu" and not gated:
         pytest.skip("it always has a gate")
-    expected = activate(gate_up.double(), activation, gated)
-    torch.testing.assert_close(prefill.activated(gate_up, activation, gated).double(), expected, rtol=1e-2, atol=2e-5)
+    xielu = Xielu(0.9, 1.3, 0.5, -1e-6) if activation == "xielu" else None
+    expected = activate(gate_up.double(), activation, gated, xielu)
+    found = prefill.activated(gate_up, activation, gated, xielu=xielu)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=2e-5)
+
+
+@pytest.mark.parametrize("columns", [32, 7])  # with vectors, and without
+def test_an_activation_with_learned_factors_is_as_published(path, columns):
+    """Far from 0, around it and around the bound of its exponential (arXiv 2411.13010)."""
+    x = torch.tensor([-300.0, -20.0, -1.0, -1e-2, -1e-3, -0.0, 1e-3, 0.5, 3.0, 200.0]).bfloat16()
+    rows = x[:, None].repeat(1, columns)
+    found = prefill.activated(rows, "xielu", False, xielu=Xielu(0.8, 1.25, 0.5, -1e-6)).double()
+    wide = rows.double()
+    expected = torch.where(wide > 0, 0.8 * wide**2, 1.25 * (torch.expm1(wide.clamp(max=-1e-6)) - wide)) + 0.5 * wide
+    torch.testing.assert_close(found, expected, rtol=5e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("sparsity", [0.5, 0.95])

@@ -1,11 +1,13 @@
 """Kernels in PyTorch's threads: the same numbers, and no threads of their own."""
 
 import sys
+from ctypes import byref
 
 import pytest
 import torch
 
 from rapid_integrations.kernels.cpu import native_library, torchs_threads
+from rapid_integrations.kernels.cpu.structs import act_struct
 from rapid_integrations.kernels.cpu.torchs_threads import on_torchs_threads, torchs_openmp
 
 needs_kernels = pytest.mark.skipif(native_library() is None, reason="no compiler, or RAPID_NATIVE=0")
@@ -15,19 +17,21 @@ def gated(rows=64, columns=640):
     """Return what a kernel in several threads makes of fixed numbers."""
     x = torch.randn(rows, 2 * columns, generator=torch.Generator().manual_seed(1)).bfloat16()
     out = torch.empty(rows, columns, dtype=torch.bfloat16)
-    native_library().rapid_gate(x.data_ptr(), rows, columns, 0, 1, 0, 0.0, 4, out.data_ptr())
+    native_library().rapid_gate(x.data_ptr(), rows, columns, byref(act_struct("silu")), 1, 0, 0.0, 4, out.data_ptr())
     return out
 
 
 PROGRAM = """
+from ctypes import byref
 from pathlib import Path
 import torch
 from rapid_integrations.kernels.cpu import native_library
+from rapid_integrations.kernels.cpu.structs import act_struct
 from rapid_integrations.kernels.cpu.torchs_threads import on_torchs_threads
 
 def threads_of_our_own():
     x, out = torch.ones(64, 1280, dtype=torch.bfloat16), torch.empty(64, 640, dtype=torch.bfloat16)
-    native_library().rapid_gate(x.data_ptr(), 64, 640, 0, 1, 0, 0.0, 2, out.data_ptr())
+    native_library().rapid_gate(x.data_ptr(), 64, 640, byref(act_struct("silu")), 1, 0, 0.0, 2, out.data_ptr())
     names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     return names.count("rapid-kernels")
 

@@ -8,7 +8,7 @@ from rapid_integrations.kernels.layers import ACTIVATIONS
 from rapid_integrations.models.activation import activate
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", sorted(set(ACTIVATIONS) - {"xielu"}))
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("width", [7, 1300])
 def test_every_activation(activation, gated, width):

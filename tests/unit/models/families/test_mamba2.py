@@ -1,4 +1,4 @@
-"""Falcon-H1, Nemotron-H and Bamba with every setting of their configurations: as transformers has them, or refused."""
+"""Mamba2, Falcon-H1, Nemotron-H and Bamba with every setting: as transformers has them, or refused."""
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ WIDE = {  # which the kernels serve
     "nemotron_h": {"hidden_size": 64, "head_dim": 32, "intermediate_size": 96, "moe_intermediate_size": 32},
     "bamba": {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 96, "mamba_d_head": 32},
 }
+WIDE["mamba2"] = {"hidden_size": 64, "num_heads": 4, "head_dim": 32, "state_size": 32}
 WIDE["falcon_h1"] |= {"mamba_n_heads": 2, "mamba_d_ssm": 64, "head_dim": 32, "num_key_value_heads": 1}
 WIDE["nemotron_h"] |= {"mamba_num_heads": 2, "mamba_head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
 WIDE["bamba"] |= {"mamba_n_heads": 4, "num_key_value_heads": 1}
@@ -53,6 +54,8 @@ SETTINGS = {
             **{"routed_scaling_factor": 2.5, "mlp_bias": True, "layers_block_type": [A, E, M, E]},
         },
     ),
+    "Mamba2's biases": ("mamba2", {"use_bias": True, "use_conv_bias": False, "n_groups": 1, "conv_kernel": 3}),
+    "Mamba2's groups": ("mamba2", {"n_groups": 4, "residual_in_fp32": False, "tie_word_embeddings": True}),
     "Bamba's biases": ("bamba", {"attention_bias": True, "mlp_bias": True, "mamba_proj_bias": True}),
     "Bamba's groups": ("bamba", {"mamba_n_groups": 2, "mamba_conv_bias": False, "attn_layer_indices": [0, 2]}),
 }

@@ -407,8 +407,8 @@ def test_the_comparison_has_a_layer_of_each_kind(tmp_path):
 @pytest.mark.parametrize(
     ("architecture", "why"),
     [
-        ("apertus", "xIELU"),
         ("mpt", "ALiBi"),
+        ("mistral4", "'mistral4' model; GGUF files are read of"),
         ("grok", "'grok' model; GGUF files are read of"),
     ],
 )
@@ -531,3 +531,24 @@ def test_the_names_are_those_of_the_gguf_package():
             continue
         theirs = {gguf.TENSOR_NAMES[each] for each in gguf.MODEL_TENSORS[kind]}
         assert {f"blk.{{bid}}.{name.removesuffix('.weight')}" for name in architecture.names} <= theirs
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"xielu.alpha_n": None}, {"xielu.beta": [0.5]}, {"xielu.eps": [1, 2]}, {"xielu.alpha_p": float("nan")}],
+    ids=str,
+)
+def test_an_activation_without_all_of_its_numbers_is_refused(tmp_path, told):
+    path, _ = write(tmp_path, "apertus", **told)
+    with pytest.raises(UnsupportedModelError, match="metadata that is not known here, or whose tensors"):
+        load(path)
+
+
+@needs_kernels
+def test_one_number_of_an_activation_may_be_that_of_all_layers(tmp_path):
+    path, model = write(tmp_path, "apertus", **{"xielu.beta": 0.25, "xielu.eps": -1e-3})
+    for layer in model.model.layers:
+        layer.mlp.act_fn.beta.fill_(0.25)
+        layer.mlp.act_fn.eps.fill_(-1e-3)
+    loaded = load(path)
+    assert type(loaded.lm) is StoredLM and error(loaded, model) < ROUNDED

@@ -248,8 +248,8 @@ def test_a_wrong_description_is_noticed(tmp_path, monkeypatch, fault):
     """The engine computes with other numbers than the file says."""
     right = comparison.model_of
 
-    def wrong(config, weights):
-        built = right(config, weights)
+    def wrong(config, weights, **how):
+        built = right(config, weights, **how)
         FAULTS[fault](built)
         return built
 

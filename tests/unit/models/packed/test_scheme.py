@@ -24,7 +24,10 @@ def compressed(layout="pack-quantized", **changes):
         ({"quant_method": "gptq"}, "bits = None"),
         ({"quant_method": "gptq", "bits": 3}, "only 4 and 8 are read"),
         ({"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}, "layout 'marlin'"),
-        ({"quant_method": "gptq", "bits": 4, "dynamic": {"-:.*": {}}}, "other settings for some modules"),
+        (
+            {"quant_method": "gptq", "bits": 4, "dynamic": {"-:.*attn.*": {}, "+:.*mlp.*": {"bits": 8}}},
+            "other settings for some modules",
+        ),
         ({"quant_method": "gptq", "bits": 4, "group_size": "all"}, "a whole number or -1 is needed"),
         ({"quant_method": "awq", "bits": 8}, "only 4 are read"),
         ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "only 'gemm' is read"),
