@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rapid_integrations.kernels.cuda.availability import interpreted
 from rapid_integrations.kernels.cuda.launching import OPTIONS, dtype_of
-from rapid_integrations.kernels.cuda.places import FAR_CHUNK, MAX_SEGMENTS, NEAR, NEAR_CHUNK, Places
+from rapid_integrations.kernels.cuda.places import FAR_CHUNK, NEAR, NEAR_CHUNK, Places
 from rapid_integrations.kernels.layers import AttentionKind
 
 TILE_KEYS = 64  # as segments begin at multiples of it, each tile lies in one
@@ -41,7 +41,8 @@ def _first_seen(past, WINDOW: tl.constexpr, CHUNK: tl.constexpr):
     return first
 
 
-@triton.jit
+# Numbers that differ between launches of one model are not specialised on: each value would be compiled anew.
+@triton.jit(do_not_specialize=["layer", "layers", "chunks"])
 def _partial(
     qkv,
     mixed,
@@ -52,9 +53,8 @@ def _partial(
     positions,
     ancestors,
     segment_count,
-    begins,
-    ends,
-    slots,
+    first_segment,
+    segments,
     work,
     addresses,
     capacities,
@@ -70,7 +70,6 @@ def _partial(
     KV_HEADS: tl.constexpr,
     DIM: tl.constexpr,
     READERS: tl.constexpr,
-    SEGMENTS: tl.constexpr,
     DTYPE: tl.constexpr,
     WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -108,16 +107,17 @@ def _partial(
             best = tl.full([BLOCK_M], float("-inf"), tl.float32)
             total = tl.zeros([BLOCK_M], tl.float32)
             out = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+            own = segments + 3 * tl.load(first_segment + reader)
             for segment in range(0, tl.load(segment_count + reader).to(tl.int32)):
-                at = reader * SEGMENTS + segment
-                seg_begin = tl.load(begins + at).to(tl.int32)
+                seg_begin = tl.load(own + 3 * segment).to(tl.int32)
                 start = tl.maximum(low, seg_begin)
-                stop = tl.minimum(high, tl.load(ends + at).to(tl.int32))
-                slot = tl.load(slots + at)
+                stop = tl.minimum(high, tl.load(own + 3 * segment + 1).to(tl.int32))
+                slot = tl.load(own + 3 * segment + 2)
                 skipped = kv_head * tl.load(capacities + slot) * DIM
                 place = addresses + (slot * layers + layer) * 2
-                keys = tl.load(place).to(tl.pointer_type(DTYPE)) + skipped
-                values = tl.load(place + 1).to(tl.pointer_type(DTYPE)) + skipped
+                # Said, because nobody can see it of an address from memory: without it, single numbers are read.
+                keys = tl.multiple_of(tl.load(place).to(tl.pointer_type(DTYPE)), 16) + skipped
+                values = tl.multiple_of(tl.load(place + 1).to(tl.pointer_type(DTYPE)), 16) + skipped
                 for tile in range(start, stop, BLOCK_N):
                     n = tile + tl.arange(0, BLOCK_N)
                     there = n < stop
@@ -160,7 +160,7 @@ def _partial(
             tl.store(mixed + by_row[:, None] * DIM + d[None, :], result, mask=valid[:, None] & (d < DIM)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["chunks"])
 def _combine(
     mixed,
     log_sums,
@@ -263,9 +263,8 @@ def attend(
         parts.positions,
         parts.ancestors,
         parts.segment_count,
-        parts.begins,
-        parts.ends,
-        parts.slots,
+        parts.first_segment,
+        parts.segments,
         parts.work,
         places.addresses,
         places.capacities,
@@ -280,7 +279,6 @@ def attend(
         KV_HEADS=kv_heads,
         DIM=dim,
         READERS=places.rows,
-        SEGMENTS=MAX_SEGMENTS,
         DTYPE=dtype_of(qkv),
         WIDE=interpreted(),  # the interpreter multiplies no bfloat16; products of float32 are the same
         BLOCK_M=tile_rows,
