@@ -17,7 +17,9 @@ from rapid_integrations.kernels.cuda.launching import OPTIONS, dtype_of
 from rapid_integrations.kernels.cuda.places import FAR_CHUNK, NEAR, NEAR_CHUNK, Places
 from rapid_integrations.kernels.layers import AttentionKind
 
-TILE_KEYS = 64  # as segments begin at multiples of it, each tile lies in one
+TILE_KEYS = 64  # at most; as segments begin at multiples of it, each tile lies in one
+_TILE_BYTES = 16 << 10  # of the keys of a tile, and of its values: four of these fit into the memory that a block has
+_TWO_STAGES = 512  # bytes of a row; beside the queries of wider ones, there is no room for a second tile
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _NEAR, _NEAR_CHUNK, _FAR_CHUNK = tl.constexpr(NEAR), tl.constexpr(NEAR_CHUNK), tl.constexpr(FAR_CHUNK)
 _CHUNKS_AT_ONCE = 16
@@ -251,6 +253,8 @@ def attend(
     """
     parts = places.parts
     dim = qkv.shape[1] // (heads + 2 * kv_heads)
+    width = max(16, triton.next_power_of_2(dim))
+    row_bytes = width * qkv.element_size()
     chunks = log_sums.shape[2]
     sight = {"WINDOW": window or 0, "CHUNK": kind.chunk or 0}
     _partial[(programs, kv_heads)](
@@ -282,10 +286,10 @@ def attend(
         DTYPE=dtype_of(qkv),
         WIDE=interpreted(),  # the interpreter multiplies no bfloat16; products of float32 are the same
         BLOCK_M=tile_rows,
-        BLOCK_N=TILE_KEYS,
-        BLOCK_D=max(16, triton.next_power_of_2(dim)),
+        BLOCK_N=min(TILE_KEYS, _TILE_BYTES // row_bytes),
+        BLOCK_D=width,
         num_warps=8,
-        num_stages=2,
+        num_stages=2 if row_bytes <= _TWO_STAGES else 1,  # tiles that are fetched while another one is computed with
         **OPTIONS,
     )
     _combine[(places.rows, heads)](

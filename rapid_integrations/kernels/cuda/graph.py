@@ -104,5 +104,5 @@ def _call_aside(step: Step, device: torch.device) -> None:
 def _stream_of(device: torch.device) -> Any:
     """Return the stream of a device on which steps are captured: always the same, as each has workspaces of its own."""
     if device not in _STREAMS:
-        _STREAMS[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        _STREAMS[device] = torch.cuda.Stream(device)
     return _STREAMS[device]
