@@ -3,8 +3,8 @@
     python3 benchmarks/gpu_check.py --out $OUT --seconds 470 [--only env,correctness] [--dry]
 
 A parent that never touches CUDA starts a worker and watches it: a stage over its limit is killed with its process (a
-poisoned CUDA context cannot be used again), and a new worker goes on with the next stage. Results: results.jsonl, one
-JSON object a line. `docs/gpu.md` says what is measured and why.
+poisoned CUDA context cannot be used again) and all that this one has started, and a new worker goes on with the next
+stage. Results: results.jsonl, one JSON object a line. `docs/gpu.md` says what is measured and why.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import argparse
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -73,12 +75,19 @@ def work(names: list[str], out: Path) -> None:
             torch.cuda.empty_cache()
 
 
+def end(process: subprocess.Popen[Any]) -> None:
+    """Kill a process that began a session of its own, and whatever it has started: on the GPU it would go on."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def watch(names: list[str], out: Path, seconds: float) -> None:
     deadline = time.time() + seconds
     while names and time.time() < deadline - 5:
         command = [sys.executable, __file__, "--worker", ",".join(names), "--out", str(out)]
         (out / "current").unlink(missing_ok=True)
-        worker = subprocess.Popen(command, env=_surroundings())
+        worker = subprocess.Popen(command, env=_surroundings(), start_new_session=True)
         stage, why = names[0], ""
         while worker.poll() is None:
             time.sleep(0.2)
@@ -89,8 +98,7 @@ def watch(names: list[str], out: Path, seconds: float) -> None:
             if time.time() > deadline:
                 why = "no time left"
             if why:
-                worker.kill()
-                worker.wait()
+                end(worker)
         ended = {r["stage"] for r in results_in(out) if "ended" in r}
         if stage not in ended:
             _write(out, {"stage": stage, "ended": why or f"the worker died: exit {worker.returncode}"})
@@ -114,7 +122,7 @@ def main() -> None:
         return
     watch([n for n in STAGES if not asked.only or n in asked.only.split(",")], asked.out, asked.seconds)
     for result in results_in(asked.out):  # the reply carries the end of the output: what matters, once more and short
-        if result["stage"] in ("env", "modelled") or "ended" in result:
+        if result["stage"] in ("env", "correctness", "modelled") or "ended" in result or "same_bits_alone" in result:
             print({k: v for k, v in result.items() if k not in ("tail", "kernels")}, flush=True)
 
 

@@ -22,6 +22,7 @@ HIDDEN, INNER = (256, 512) if DRY else (4096, 14_336)
 CONTEXTS, RETRIEVAL = ((96, 160, 256), 64) if DRY else ((32_768, 65_536, 122_880), 4096)
 ROWS = (1, 2, 5, 9, 16, 17)
 ROUND = 9  # positions of a round whose laws are timed
+PROMPT_ROWS = 32 if DRY else 2048  # of a product, as a piece of a prompt has them
 PIECES = (
     ((32, 0), (64, 160))
     if DRY
@@ -55,7 +56,7 @@ class Stage(NamedTuple):
 
 STAGES = {  # in the order of their value
     "env": Stage(40, "machine"),
-    "correctness": Stage(110, "machine"),
+    "correctness": Stage(130, "correctness"),
     "attention": Stage(60, "attention"),
     "steps": Stage(120, "steps"),
     "prefill": Stage(70, "attention"),

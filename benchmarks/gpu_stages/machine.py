@@ -1,17 +1,17 @@
-"""What the machine is, whether answers are right on it, and what fits into its memory."""
+"""What the machine is, and what fits into its memory."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import shutil
 import subprocess
-import sys
 
 import torch
 
-from benchmarks.gpu_stages import DEVICE, DRY, HEAD_DIM, KV_HEADS, LAYERS, ROOT, SWITCH, Say
+from benchmarks.gpu_stages import DEVICE, DRY, HEAD_DIM, KV_HEADS, LAYERS, Say
 from benchmarks.gpu_stages.model import random_lm
 from benchmarks.gpu_stages.timing import ms
+from rapid_integrations.kernels.cuda import why_not_cuda
 
 
 def env(say: Say) -> None:
@@ -33,19 +33,18 @@ def _versions(say: Say) -> None:
     import transformers
 
     device = torch.cuda.get_device_properties(0)
+    say(gpu=device.name, sms=device.multi_processor_count, torch=torch.__version__, triton=_triton())
     smi = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,clocks.mem,temperature.gpu,power.draw"]
     say(
-        gpu=device.name,
-        sms=device.multi_processor_count,
+        why_no_kernels=why_not_cuda(torch.device(DEVICE)),
         l2=device.L2_cache_size,
+        shared_memory=getattr(device, "shared_memory_per_block_optin", None),
         free=torch.cuda.mem_get_info()[0],
-        torch=torch.__version__,
         cudnn=torch.backends.cudnn.version(),
-        triton=_triton(),
         transformers=transformers.__version__,
-        sdpa_order=str(torch._C._get_sdp_priority_order()),
         smi=subprocess.run([*smi, "--format=csv,noheader"], capture_output=True, text=True).stdout.strip(),
         cpus=os.cpu_count(),
+        compiler=shutil.which("gcc") or shutil.which("clang"),
     )
 
 
@@ -55,18 +54,6 @@ def _triton() -> str:
     except ImportError:
         return "none"
     return str(triton.__version__)
-
-
-def correctness(say: Say) -> None:
-    """tests/gpu and what else is marked gpu; without the project's pytest settings, whose plugins are not there."""
-    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir=.", "-p", "no:cacheprovider", "-q", "-rfEx"]
-    command += ["-m", "gpu", "--maxfail=25", "tests/gpu", "tests/laws/test_enumeration.py"]
-    if importlib.util.find_spec("pytest_timeout") is not None:
-        command.append("--timeout=60")
-    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    surroundings.pop(SWITCH, None)
-    done = subprocess.run(command, capture_output=True, text=True, env=surroundings, cwd=ROOT)
-    say(exit=done.returncode, tail=done.stdout[-6000:], errors=done.stderr[-2000:])
 
 
 def memory(say: Say) -> None:

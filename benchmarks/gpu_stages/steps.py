@@ -6,8 +6,21 @@ import time
 from typing import Any
 
 import torch
+from torch.nn.functional import linear
 
-from benchmarks.gpu_stages import CONTEXTS, DEVICE, DRY, HEAD_DIM, KV_HEADS, LAYERS, MATRICES, RETRIEVAL, ROWS, Say
+from benchmarks.gpu_stages import (
+    CONTEXTS,
+    DEVICE,
+    DRY,
+    HEAD_DIM,
+    KV_HEADS,
+    LAYERS,
+    MATRICES,
+    PROMPT_ROWS,
+    RETRIEVAL,
+    ROWS,
+    Say,
+)
 from benchmarks.gpu_stages.attention import relative
 from benchmarks.gpu_stages.model import random_lm
 from benchmarks.gpu_stages.timing import caught_up, kernels, launch_ms, ms, peak_gb, wall_ms
@@ -24,13 +37,20 @@ def _steps(say: Say, quantization: str | None, contexts: tuple[int, ...]) -> Non
     lm = random_lm(quantization)
     caught_up()
     held = torch.cuda.memory_allocated()
+    steps = lm._fused._gpu
     say(
         quantization=quantization,
-        load_s=round(time.perf_counter() - began, 1),
+        load_s=round(time.perf_counter() - began, 1),  # with the compilation of kernels and the capture of a step
         load_peak_gb=peak_gb(),
         held_gb=held / 1e9,
         weight_bytes_gb=lm.weight_bytes / 1e9,
+        kernels=lm.kernels,
+        graph=None if steps is None else type(steps._graph).__name__,
     )
+    try:
+        _same_bits(say, lm)
+    except Exception as failed:
+        say(quantization=quantization, bits_failed=repr(failed)[:400])
     for length in contexts:
         cache = random_cache(lm, length, 64)
         for new in ROWS:
@@ -44,8 +64,8 @@ def _steps(say: Say, quantization: str | None, contexts: tuple[int, ...]) -> Non
             def quiet(ids: Any = ids, new: int = new) -> Any:
                 return lm._fused._read([Rows(ids, cache, new, check=False)])
 
-            row["today_ms"] = wall_ms(whole)
             try:
+                row["today_ms"] = wall_ms(whole)
                 row["launch_ms"] = launch_ms(quiet)
                 if new in (1, 9) and length in (RETRIEVAL, CONTEXTS[-1]):
                     row["kernels"] = kernels(quiet)
@@ -58,6 +78,26 @@ def _steps(say: Say, quantization: str | None, contexts: tuple[int, ...]) -> Non
         del cache
         torch.cuda.empty_cache()
     lm.close()
+
+
+def _same_bits(say: Say, lm: Any, length: int = RETRIEVAL, new: int = 9) -> None:
+    """Whether a draft's rows have the same bits one by one and together; how far kernels and operators are apart."""
+    cache, ids = random_cache(lm, length, 64), torch.arange(new, device=DEVICE)
+    together = lm.forward([Rows(ids, cache, new)])[0]
+    cache.rollback(length)
+    (by_operators,) = lm._fused._read([Rows(ids, cache, new)])
+    alone = []
+    for each in ids.split(1):
+        alone += lm.forward([Rows(each, cache, 1)])
+    cache.rollback(length)
+    other = random_cache(lm, length // 2, 64)
+    company = lm.forward([Rows(ids[:5], other, 5), Rows(ids, cache, new)])[1]
+    say(
+        same_bits_alone=torch.equal(torch.cat(alone), together),
+        same_bits_in_company=torch.equal(company, together),
+        difference_alone=relative(torch.cat(alone), together),
+        difference_to_operators=relative(together, by_operators),
+    )
 
 
 def _graph_ms(lm: Any, cache: Any, ids: Any, keep: int) -> float:
@@ -99,6 +139,14 @@ def prompt(say: Say) -> None:
     lm.close()
 
 
+def _of_a_prompt(made: Any, rows: int, columns: int) -> dict[str, Any]:
+    """A product with many rows, as it is and by weights that are made numbers first."""
+    x = torch.randn(PROMPT_ROWS, columns, dtype=torch.bfloat16, device=DEVICE)
+    took, dense = ms(lambda i: made(x)), ms(lambda i: linear(x, made.dense().to(x.dtype)))
+    flops = 2 * PROMPT_ROWS * rows * columns
+    return {"rows": PROMPT_ROWS, "ms": round(took, 3), "dense_ms": round(dense, 3), "tflops": flops / took / 1e9}
+
+
 def linears(say: Say) -> None:
     """The five products of a layer and the head, by form of the weight; GB/s of what each form must read."""
     for name, (rows, columns) in MATRICES.items():
@@ -114,6 +162,7 @@ def linears(say: Say) -> None:
                     error = relative(made[0](x), x.float() @ made[0].dense().float().T)
                     row[str(new)] = {"us": round(1e3 * took, 1), "gb_per_s": round(made[0].step_bytes / took / 1e6)}
                     row[str(new)]["error"] = error
+                row["prompt"] = _of_a_prompt(made[0], rows, columns)
                 say(**row)
             except Exception as failed:
                 say(matrix=name, form=form, failed=repr(failed)[:300])

@@ -28,6 +28,7 @@ from rapid_integrations.cache.segments import TILE, Buffers, LayerRows, Segment,
 from rapid_integrations.cache.windows import Range
 from rapid_integrations.config import KVDtype
 from rapid_integrations.errors import CacheError, OneOwner
+from rapid_integrations.sampling.sending import sent
 
 CAPACITY_BUCKET = 512
 """Tokens. The capacity of a cache without a shared prefix is rounded up to it, so that requests of similar length use
@@ -315,9 +316,12 @@ class KVCache(OneOwner):
                 raise CacheError(f"row {moved[-1]} of {whole - length} cannot be kept", code="rollback")
             begin = length - self._begin
             first, last = begin + stay, begin + len(rows)
-            for layer in range(self.layers):
-                for buffer in self._tail.layer(layer):
-                    buffer[:, :, first:last] = buffer[:, :, [begin + row for row in moved]]
+            places = torch.tensor([begin + row for row in moved], dtype=torch.int64, device="cpu")
+            there: dict[torch.device, Tensor] = {}
+            for buffer in (each for layer in range(self.layers) for each in self._tail.layer(layer)):
+                if buffer.device not in there:
+                    there[buffer.device] = sent(places, buffer.device)
+                buffer[:, :, first:last] = buffer.index_select(2, there[buffer.device])
             self._length = length + len(rows)
 
     def fork(self, length: int, capacity: int, *, tile: int = TILE) -> KVCache:

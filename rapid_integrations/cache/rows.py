@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from rapid_integrations.cache.hidden_states import WantedStates
 from rapid_integrations.cache.kv_cache import KVCache
 from rapid_integrations.cache.recorded_state import RecordedState, StatePass
 from rapid_integrations.errors import CacheError
+from rapid_integrations.sampling.sending import sent
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,14 @@ class Rows:
             depths.append(0 if parent < 0 else depths[parent] + 1)
         return depths
 
+    @cached_property
+    def depths_there(self) -> Tensor:
+        """`depths`, (T,) int64, on the device of the ids, for which the host does not wait."""
+        device = self.token_ids.device
+        if self.parents is None:
+            return torch.arange(self.count, device=device)
+        return sent(torch.tensor(self.depths, dtype=torch.int64, device="cpu"), device)
+
     def visible(self, window: int | None, chunk: int | None = None) -> Tensor:
         """Return the mask of a tree's attention, (T, L) bool: True if row i sees key j.
 
@@ -88,7 +98,7 @@ class Rows:
             chunk: the chunk of so many positions whose keys a query sees; None: all.
         """
         depths, past = self.depths, self.cache.length
-        seen = torch.zeros(self.count, past + self.count, dtype=torch.bool)
+        seen = torch.zeros(self.count, past + self.count, dtype=torch.bool, device="cpu")
         for row, (parent, depth) in enumerate(zip(self.parents or range(-1, self.count - 1), depths, strict=True)):
             first = 0 if window is None else max(0, past + depth + 1 - window)
             first = first if chunk is None else max(first, (past + depth) // chunk * chunk)
@@ -97,4 +107,4 @@ class Rows:
             while parent >= 0 and past + depths[parent] >= first:
                 seen[row, past + parent] = True
                 parent = parent - 1 if self.parents is None else self.parents[parent]
-        return seen.to(self.token_ids.device)
+        return sent(seen, self.token_ids.device)

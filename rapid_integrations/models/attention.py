@@ -169,7 +169,8 @@ def rapid_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     kind = AttentionKind(chunk, softcap, None if s_aux is None else s_aux.float())
     tree: Rows | None = getattr(_observed, "tree", None)
-    seen = None if tree is None else tree.visible(sliding_window, chunk)
+    # A model's layers may lie on other GPUs than the ids.
+    seen = None if tree is None else tree.visible(sliding_window, chunk).to(query.device, non_blocking=True)
     return attend(query, [*(prefix or ()), (key, value)], scale, sliding_window, kind, seen), None
 
 

@@ -84,15 +84,20 @@ class TakenExperts:
         """
         weights, taken = self.route(x if read_by_router is None else read_by_router)
         out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
-        for expert in torch.unique(taken).tolist():
-            rows, slots = torch.where(taken == expert)
-            factors = weights[rows, slots, None]
+        order, ends = _by_expert(taken, len(self.down))
+        factors = weights.flatten()[order, None]
+        begin = 0
+        for expert, end in enumerate(numbers_of(ends)):
+            if begin == end:
+                continue
+            rows, own_factors = order[begin:end] // taken.shape[1], factors[begin:end]
+            begin = end
             if self.routing.scales_inputs:
-                read = (x[rows] * factors.to(x.dtype)).to(x.dtype)
+                read = (x[rows] * own_factors.to(x.dtype)).to(x.dtype)
                 out.index_add_(0, rows, self.down[expert](activated(self.gate_up[expert](read))).float())
                 continue
             own = self.down[expert](activated(self.gate_up[expert](x[rows])))
-            out.index_add_(0, rows, own.float() * factors)
+            out.index_add_(0, rows, own.float() * own_factors)
         return out.to(x.dtype)
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,6 +126,21 @@ class TakenExperts:
             weights = torch.cat([weights, last * routing.shared_scale], dim=1)
             taken = torch.cat([taken, torch.full_like(taken[:, :1], len(self.down) - 1)], dim=1)
         return weights, taken
+
+
+def _by_expert(taken: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """Return the places of taken experts (T, taken), flat, those of each expert together and as they lie.
+
+    The other result, (experts,), says where each expert's places end.
+    """
+    numbers, order = taken.flatten().sort(stable=True)
+    return order, torch.searchsorted(numbers, torch.arange(experts, device=taken.device), right=True)
+
+
+def numbers_of(ends: Tensor) -> list[int]:
+    """Return where the places of experts end: here the host waits for a device, once in each layer."""
+    numbers: list[int] = ends.tolist()
+    return numbers
 
 
 def _one_after_another(scores: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:

@@ -353,20 +353,33 @@ class FusedDecoder(OperatorsPass, SharedResource):
             return [logits for group in _few_together(rows) for logits in self.forward(group)]
         filled = all(each.cache.filled_layers == each.cache.layers for each in rows)
         few = sum(each.count for each in rows) <= MAX_ROWS and not any(each.of_prompt for each in rows)
-        # The kernels compute nothing of the last layer for rows whose logits nobody wants.
-        few = few and all(each.keep == each.count or not wants_last(each) for each in rows)
         if self._described.positions is not None:
             self._require_positions(rows, len(self._described.positions.table))
+        if self._gpu is not None and few:
+            return self._stepped(self._gpu, rows)
+        # The kernels compute nothing of the last layer for rows whose logits nobody wants.
+        few = few and all(each.keep == each.count or not wants_last(each) for each in rows)
         if self._native is not None and filled and few:
             return self._native.forward(rows, self._tables(rows))
-        if self._gpu is not None and filled and few and not any(each.wanted_states for each in rows):
-            return self._gpu.forward(rows, self._tables(rows))
         with on_torchs_threads():
             logits = self._read(rows)
         for each in rows:
             if each.of_prompt and each.cache.sparse_rows == each.cache.length:
                 each.cache.sparse_rows = (each.cache.length + each.count) // BLOCK * BLOCK
         return logits
+
+    def _stepped(self, steps: GraphSteps, rows: Sequence[Rows]) -> list[Tensor]:
+        """Read few rows on a GPU: by its kernels, and what they do not serve by operators.
+
+        Those read in a pass of their own: whoever shares a pass with them has the bits that it has alone.
+        """
+        served = [steps.serves(each) for each in rows]
+        if all(served):
+            return steps.forward(rows, self._tables(rows))
+        others = iter(self._read([each for each, own in zip(rows, served, strict=True) if not own]))
+        mine = [each for each, own in zip(rows, served, strict=True) if own]
+        logits = iter(steps.forward(mine, self._tables(mine)) if mine else ())
+        return [next(logits if own else others) for own in served]
 
     @staticmethod
     def _require_positions(rows: Sequence[Rows], known: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,7 +16,7 @@ from rapid_integrations.kernels.cuda import (
     why_not_served,
 )
 from rapid_integrations.models.decoder_layer import TakenLayer
-from rapid_integrations.models.description import Decoder
+from rapid_integrations.models.description import Decoder, Layer, Mlp
 from rapid_integrations.models.linear import Int4Linear, Int8Linear, Linear, PackedLinear, PlainLinear
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _CAPTURED = (PlainLinear, PackedLinear, Int8Linear, Int4Linear, TritonInt8Linear, TritonInt4Linear)
 """Products that launch work and wait for none of it, so that a graph may hold them."""
+
+_MORE = "its layers have factors, adapters or summands of their own"
 
 
 def gpu_steps(
@@ -44,6 +46,8 @@ def gpu_steps(
         return None, "weights in the blocks of a GGUF file are multiplied by PyTorch's operators there"
     if reason := described.beyond_gpus:
         return None, reason
+    if any(_has_more(layer) for layer in described.layers):
+        return None, _MORE
     if any(layer.experts is not None for layer in layers):
         return None, "the kernels for GPUs have no experts"
     if any(layer.latent is not None for layer in layers):
@@ -66,6 +70,20 @@ def gpu_steps(
     from rapid_integrations.kernels.cuda.steps import GraphSteps  # imports Triton
 
     return GraphSteps(model), ""
+
+
+def _has_more(layer: Layer) -> bool:
+    """Return whether a layer has something that `StepLayer` cannot say, besides what `Decoder.beyond_gpus` names."""
+    attention, mlp = layer.attends, layer.mlp
+    parts: list[Any] = [layer.alternation, layer.laurel, layer.aside, layer.with_embedding]
+    factors = []
+    if attention is not None:
+        parts.append(attention.adapter)
+        factors.append(attention.factor)
+    if isinstance(mlp, Mlp):
+        parts += [mlp.adapter, mlp.sparsity]
+        factors += [mlp.gate_factor, mlp.factor]
+    return mlp is None or any(parts) or any(factor != 1 for factor in factors)
 
 
 def _products(layers: Sequence[TakenLayer]) -> list[Linear]:

@@ -129,7 +129,8 @@ class HostForward:
             if keep:
                 logits = numbers(read.logits[0], check=given is None or given.check)  # (keep, V)
         if given is not None and wanted is not None:
-            given.give(torch.cat([read.hidden_states[level][0] for level in wanted.levels], dim=-1))
+            levels = [read.hidden_states[level][0].to(self._device, non_blocking=True) for level in wanted.levels]
+            given.give(torch.cat(levels, dim=-1))  # layers may lie on several devices
         if states is not None:
             states.update(host.states() | self._module_states.held())
         return logits

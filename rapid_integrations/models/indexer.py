@@ -25,6 +25,7 @@ from rapid_integrations.models.linear import Linear, native_matrix
 from rapid_integrations.models.norms import normalised
 from rapid_integrations.models.rotation import Tables, turned
 from rapid_integrations.models.taken_weights import Linears, Matrices, fuse
+from rapid_integrations.sampling.sending import sent
 
 _MOST_NUMBERS = 2**25  # of scores that are made at once
 
@@ -64,6 +65,8 @@ class Choice:
 
     def behind(self, begin: int) -> Choice:
         """Return it for the rows from `begin` on, counted from there."""
+        if begin == 0:
+            return self
         left = self.rows >= begin
         return Choice(self.rows[left] - begin, self.keys[left])
 
@@ -159,15 +162,17 @@ class TakenIndexer:
         depths = range(count) if paths is None else [len(path) - 1 for path in paths]
         choosing = [row for row, depth in enumerate(depths) if row >= begin and past + depth + 1 > self.taken]
         device = new.queries.device
-        rows = torch.as_tensor(choosing, dtype=torch.int64, device=device)
         if not choosing:
-            return Choice(rows, rows.new_empty(0, self.taken))
+            nothing = torch.empty(0, self.taken, dtype=torch.int64, device=device)
+            return Choice(nothing[:, 0], nothing)
+        rows = sent(torch.tensor(choosing, dtype=torch.int64, device="cpu"), device)
         held = [restored(part, torch.float32)[0, 0].float() for parts in segments for part in parts]
         keys = torch.cat([torch.cat(held[0::2]), torch.cat(held[1::2])], dim=1)  # (L, D)
         if paths is not None:
             chosen = []
             for row in choosing:
-                seen = torch.cat([torch.arange(past, device=device), torch.as_tensor(paths[row], device=device) + past])
+                own_rows = sent(torch.tensor(paths[row], dtype=torch.int64, device="cpu"), device)
+                seen = torch.cat([torch.arange(past, device=device), own_rows + past])
                 (own,) = self._chosen(new, [row], keys[seen])
                 chosen.append(seen[own])  # rows of a tree lie in the order in which they follow each other
             return Choice(rows, torch.stack(chosen))

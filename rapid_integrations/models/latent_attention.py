@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from rapid_integrations.cache import LayerRows
 from rapid_integrations.cache.arena import Arena
@@ -258,6 +259,8 @@ class TakenLatent:
         keys, latents = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*held, strict=True))
         to_keys, to_values = (each.to(dtype) for each in self._stacked())
         query = torch.cat([plain, rotated], dim=2).to(dtype).transpose(0, 1)[None]  # (1, H, T, plain + rotated)
+        if query.device.type == "cuda":  # its flash attention takes values as wide as keys: zeros are mixed, too
+            to_values = pad(to_values, (0, 0, 0, max(0, query.shape[3] - to_values.shape[1])))
         attended = []
         scored = 0 if seen is None else len(plain)  # a row's scores are held whole then
         for block in _blocks(len(to_keys), len(keys) * (query.shape[3] + to_values.shape[1] + scored)):
@@ -265,7 +268,8 @@ class TakenLatent:
             whole = torch.cat([own_keys, keys.expand(len(own_keys), -1, -1)], dim=2)  # (heads, L, plain + rotated)
             values = _for_each_head(latents, to_values[block].transpose(1, 2))
             attended.append(attend(query[:, block], [(whole[None], values[None])], scale, None, seen=seen)[0])
-        return (attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)).to(plain.dtype)
+        heads = attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)
+        return heads[..., : self.described.value].to(plain.dtype)
 
     def _absorbed(
         self, plain: Tensor, rotated: Tensor, held: Sequence[LayerRows], scale: float, seen: Tensor | None

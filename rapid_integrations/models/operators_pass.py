@@ -320,7 +320,7 @@ class OperatorsPass:
         rows = self.embedded(token_ids)
         rows = rows if described.embedding_scale == 1 else rows * described.embedding_scale
         if described.positions is not None:
-            rows = rows + embedding(_positions_of(readers, rows.device), described.positions.table)
+            rows = rows + embedding(_positions_of(readers), described.positions.table)
         return rows if described.embedding_norm is None else normalised(described.embedding_norm, rows)
 
     def _inputs(self, described: LayerInputs, token_ids: Tensor, x: Tensor) -> Tensor:
@@ -352,7 +352,9 @@ class OperatorsPass:
         for each, (cos, sin) in zip(rows, self._tables(rows), strict=True):
             behind = slice(each.cache.position, each.cache.position + each.count)
             own = (cos[behind], sin[behind])
-            parts.append(own if each.parents is None else (own[0][each.depths], own[1][each.depths]))
+            if each.parents is not None:
+                own = (own[0].index_select(0, each.depths_there), own[1].index_select(0, each.depths_there))
+            parts.append(own)
         return _joined([cos for cos, _ in parts]), _joined([sin for _, sin in parts])
 
     def _heads_of(self, layer: TakenLayer) -> int:
@@ -393,13 +395,9 @@ def _recurred(
     return given
 
 
-def _positions_of(readers: Sequence[Rows], device: torch.device) -> Tensor:
+def _positions_of(readers: Sequence[Rows]) -> Tensor:
     """Return the position of every row, (T of all,) int64."""
-    each = [
-        torch.as_tensor(range(own.count) if own.parents is None else own.depths, device=device) + own.cache.position
-        for own in readers
-    ]
-    return _joined(each)
+    return _joined([own.depths_there + own.cache.position for own in readers])
 
 
 def _end(passes: Sequence[StatePass | None]) -> None:

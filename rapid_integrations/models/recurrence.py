@@ -315,10 +315,13 @@ class TakenRecurrence:
             if into is not None:
                 into.copy_(state)
             return given.view(len(rows), own.value_heads, own.value_dim), state
-        joined = torch.cat([before, raw]).t()[None]
-        convolved = conv1d(joined, self.taps.t()[:, None], self.tap_bias, groups=own.channels)[0].t()
+        if raw.device.type == "cpu":
+            joined = torch.cat([before, raw]).t()[None]
+            convolved = silu(conv1d(joined, self.taps.t()[:, None], self.tap_bias, groups=own.channels)[0].t())
+        else:  # a GPU's library may round to fewer bits, and in another way for other numbers of rows
+            convolved = self._convolved(raw, before)
         width = own.key_heads * own.key_dim
-        query, key, value = torch.tensor_split(silu(convolved), [width, 2 * width], dim=1)
+        query, key, value = torch.tensor_split(convolved, [width, 2 * width], dim=1)
         served = own.value_heads // own.key_heads
         heads = (each.reshape(-1, own.key_heads, own.key_dim) for each in (query, key))
         repeated = (each.repeat(1, served, 1) if own.tiled else each.repeat_interleave(served, dim=1) for each in heads)

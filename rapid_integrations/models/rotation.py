@@ -108,7 +108,6 @@ def turned(x: Tensor, rope: Rope, cos: Tensor, sin: Tensor) -> Tensor:
 
 def grown(qk: Tensor, heads: int, growth: Growth, rows: Rows) -> Tensor:
     """Return queries and keys of a reader's rows, (T, H + H_kv, D), of which the queries have grown."""
-    depths = range(rows.count) if rows.parents is None else rows.depths
-    positions = rows.cache.position + torch.as_tensor(depths, device=qk.device)
+    positions = rows.cache.position + rows.depths_there
     factors = 1 + growth.scale * torch.log1p(torch.floor((positions.float() + growth.ahead) / growth.every))
     return torch.cat([(qk[:, :heads] * factors[:, None, None]).to(qk.dtype), qk[:, heads:]], dim=1)

@@ -55,9 +55,11 @@ class Penalties:
         self._bias: Tensor | None = None  # (V,)
         if pairs := dict(bias):
             self._bias = torch.zeros(vocab_size, dtype=torch.float32, device=device)
-            self._bias[torch.tensor(list(pairs), device=device)] = torch.tensor(list(pairs.values()), device=device)
+            ids = sent(torch.tensor(list(pairs), dtype=torch.long), self._bias.device)
+            self._bias[ids] = sent(torch.tensor(list(pairs.values()), dtype=torch.float32), self._bias.device)
         self._length, self._least = 0, least  # tokens of the output
-        self._ends = torch.tensor([token for token in ends if token < vocab_size], dtype=torch.long, device=device)
+        last = torch.tensor([token for token in ends if token < vocab_size], dtype=torch.long)
+        self._ends = sent(last, torch.device(device))
 
     @property
     def depends_on_text(self) -> bool:

@@ -5,6 +5,7 @@ import torch
 
 from rapid_integrations import OutOfMemoryError, Prompt, RapidEngine, SamplingParams, SpeculationConfig
 from rapid_integrations.cache import KVCache, Rows
+from rapid_integrations.cache.chunk_view import ChunkView
 from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.cache.saved_cache import read_cache, write_cache
 from rapid_integrations.config import CompressionConfig
@@ -17,6 +18,7 @@ from rapid_integrations.sampling import Law, Randomness, TorchOps
 from rapid_integrations.sampling.rows import TorchRows
 from tests.toys.device_rounds import IDS, LAWS, decoded, result_of, toy
 from tests.toys.embedder import HashEmbedder
+from tests.toys.every_family import tiny
 from tests.toys.models import KINDS, ROPES, VOCAB_SIZE, byte_tokenizer, tiny_model, words
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
@@ -92,6 +94,37 @@ def test_a_model_in_any_pieces_computes_what_transformers_does(kind, take_over):
     again = torch.cat([lm.forward([Rows(part, cache, len(part))])[0] for part in torch.split(ids[250:], [9, 41])])
     assert relative(again, expected[250:]) < 1e-4
     lm.close()
+
+
+# Of every kind of layer a family; `test_fused_decoder` reads them on a GPU that is not there.
+FAMILIES = (
+    *("cohere2", "deepseek_v2", "deepseek_v32", "falcon_h1", "falcon_mamba", "gemma2", "gemma3n_text", "gemma4_text"),
+    *("glm4", "gpt2", "gpt_neox", "gpt_oss", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "llama4_text"),
+    *("mamba", "nanochat", "nemotron_h", "olmo2", "olmo_hybrid", "opt", "phi3", "phimoe", "qwen3_5_text"),
+    *("qwen3_moe", "qwen3_next", "recurrent_gemma", "zamba2"),
+)
+
+
+def logits_of(lm):
+    """Read a prompt, steps, a draft that is taken back, and a tree, if it may be one; return all logits."""
+    ids = torch.randint(0, VOCAB_SIZE, (120,), generator=torch.Generator().manual_seed(2)).to(lm.device)
+    cache = lm.new_cache(200)
+    found = lm.forward([Rows(ids[:70], cache, 1, of_prompt=True)])
+    for begin, end, left in ((70, 71, 71), (71, 76, 73), (73, 74, 74), (74, 114, 114)):
+        found += lm.forward([Rows(ids[begin:end], cache, end - begin)])
+        cache.rollback(left)
+    if lm.reads_trees:
+        found += lm.forward([Rows(ids[114:118], cache, 4, parents=(-1, 0, 0, 2))])
+    return torch.cat(found).cpu()
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_family_computes_on_the_device_what_it_does_on_the_processor(kind):
+    """By operators or kernels, whichever serve it there."""
+    expected = logits_of(HuggingFaceLM(tiny(kind), take_over=True))
+    lm = HuggingFaceLM(tiny(kind).to(CUDA), take_over=True)
+    assert lm.kernels
+    assert relative(logits_of(lm), expected) < 1e-3
 
 
 @pytest.mark.parametrize("law", ["target", "augmented"])
@@ -204,28 +237,77 @@ def test_running_out_of_memory_is_told_and_the_next_step_runs():
     assert lm.forward([Rows(ids, lm.new_cache(16), 1)])[0].shape == (1, VOCAB_SIZE)
 
 
-def test_how_a_token_is_rounded_alone_and_among_drafts(record_property):
-    """No promise on GPUs so far; what is recorded says whether one padded number of rows would keep it."""
-    lm = HuggingFaceLM(
-        tiny_model(
-            "llama",
-            1,
-            hidden_size=1024,
-            intermediate_size=4096,
-            head_dim=64,
-            num_attention_heads=16,
-            num_key_value_heads=4,
-        ).to(CUDA, torch.bfloat16),
-        take_over=True,
-    )
-    ids = torch.randint(0, VOCAB_SIZE, (2000,)).to(CUDA)
-    same = {}
-    for rows in (2, 9, 16):
-        cache = lm.new_cache(2100)
-        lm.forward([Rows(ids[:1900], cache, 0)])
-        together = lm.forward([Rows(ids[1900 : 1900 + rows], cache, rows)])[0]
+# --- steps by kernels -----------------------------------------------------------------------------------------------
+
+
+def of_middle_size(dtype=torch.bfloat16, quantization=None, kind="llama", device=CUDA):
+    sizes = {"hidden_size": 1024, "intermediate_size": 4096, "head_dim": 128}
+    model = tiny_model(kind, 1, **sizes, num_attention_heads=16, num_key_value_heads=4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(0.1)  # its layers would round to noise otherwise
+    return HuggingFaceLM(model.to(device, dtype), take_over=True, quantization=quantization)
+
+
+def middle_ids(count, seed=0):
+    return torch.randint(0, VOCAB_SIZE, (count,), generator=torch.Generator().manual_seed(seed)).to(CUDA)
+
+
+def read(lm, cache, ids, parents=None):
+    return lm.forward([Rows(ids, cache, len(ids), parents=parents)])[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral", "gemma3"])
+def test_steps_are_captured_and_compute_what_the_operators_do(kind, dtype):
+    lm = of_middle_size(dtype, kind=kind)
+    assert lm.kernels == "triton"
+    assert type(lm._fused._gpu._graph).__name__ == "CudaGraph"
+    cache = lm.new_cache(9100)
+    lm.forward([Rows(middle_ids(9000), cache, 0, of_prompt=True)])
+    for parents in (None, (-1, 0, 0, 1, 3)):
+        ids = middle_ids(5, 1)
+        found = read(lm, cache, ids, parents)
+        cache.rollback(9000)
+        (expected,) = lm._fused._read([Rows(ids, cache, 5, parents=parents)])
+        assert relative(found, expected) < (1e-4 if dtype == torch.float32 else 3e-2)
+
+
+@pytest.mark.parametrize("quantization", [None, "int8", "int4"])
+def test_a_token_has_the_same_bits_alone_among_drafts_and_in_company(quantization):
+    """What the kernels promise. That a library's product gives a row the same bits in any place is seen here alone."""
+    lm = of_middle_size(quantization=quantization)
+    cache = lm.new_cache(2100)
+    lm.forward([Rows(middle_ids(1900), cache, 0, of_prompt=True)])
+    other = lm.new_cache(300)
+    lm.forward([Rows(middle_ids(200, 3), other, 0, of_prompt=True)])
+    for count in (2, 9, 16):
+        draft = middle_ids(count, count)
+        together = read(lm, cache, draft)
         cache.rollback(1900)
-        alone = torch.cat([lm.forward([Rows(ids[i : i + 1], cache, 1)])[0] for i in range(1900, 1900 + rows)])
-        same[rows] = torch.equal(together, alone), relative(together, alone)
-    record_property("same bits alone and among drafts", str(same))
-    print(same)
+        company = lm.forward([Rows(middle_ids(7, 5), other, 7), Rows(draft, cache, count)])[1]
+        cache.rollback(1900), other.rollback(200)
+        alone = torch.cat([read(lm, cache, each) for each in draft.split(1)])
+        cache.rollback(1900)
+        assert torch.equal(together, alone), relative(together, alone)
+        assert torch.equal(together, company), relative(together, company)
+
+
+def test_views_of_chunks_are_read_where_they_lie():
+    lm = of_middle_size(torch.float32)
+    document = lm.new_cache(800)
+    lm.forward([Rows(middle_ids(700), document, 0, of_prompt=True)])
+    view = ChunkView(document, [(0, 64), (192, 320), (448, 512)], 400)
+    ids = middle_ids(3, 1)
+    company = lm.forward([Rows(ids, view, 3), Rows(middle_ids(2, 2), document, 2)])
+    view.rollback(256)
+    (expected,) = lm._fused._read([Rows(ids, view, 3)])
+    assert relative(company[0], expected) < 1e-4
+
+
+def test_several_gpus_have_graphs_of_their_own():
+    if torch.cuda.device_count() < 2:
+        pytest.skip("there is one GPU")
+    first, second = (of_middle_size(device=torch.device("cuda", each)) for each in (0, 1))
+    assert relative(logits_of(second), logits_of(first)) < 3e-2

@@ -16,6 +16,9 @@ CUDA, MPS = torch.device("cuda", 0), torch.device("mps", 0)
 _WAITS = ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__", "__iter__")
 
 
+_begun = []  # GPUs that are there within a block, the innermost last
+
+
 class HostWaitsError(Exception):
     """The host asked for a number, which only comes when the device has finished everything before it."""
 
@@ -25,7 +28,7 @@ class _Methods(TorchFunctionMode):
 
     def __init__(self, device, may_wait):
         super().__init__()
-        self._device, self._may_wait = device, may_wait
+        self._device, self.may_wait = device, may_wait
 
     def _is_there(self, given):
         """Whether a tensor is on such a device, or a device is one."""
@@ -34,31 +37,39 @@ class _Methods(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
-        if not self._may_wait and name in _WAITS and self._is_there(args[0]):
+        if not self.may_wait and name in _WAITS and self._is_there(args[0]):
             raise HostWaitsError(name)
         if name == "pin_memory" and args[0].device.type == "cpu":
             pinned = args[0].clone()
+            pinned.constant = None  # a single number is known, and would be copied in truth
             pinned.in_pinned_memory = True
             return pinned
         to_device = any(self._is_there(each) for each in (*args[1:], *(kwargs or {}).values()))
-        if not self._may_wait and name == "to" and args[0].device.type == "cpu" and to_device:
+        if not self.may_wait and name == "to" and args[0].device.type == "cpu" and to_device:
             if not ((kwargs or {}).get("non_blocking") and hasattr(args[0], "in_pinned_memory")):
                 raise HostWaitsError("a copy from the host")
+        if not self.may_wait and name in ("tensor", "as_tensor") and self._is_there((kwargs or {}).get("device")):
+            if not isinstance(args[0], torch.Tensor):
+                raise HostWaitsError("numbers of the host")
         if name == "contiguous" and args[0].device.type == self._device.type:
             return args[0] if args[0].is_contiguous() else args[0].clone(memory_format=torch.contiguous_format)
+        if name == "rms_norm" and args[0].device.type == self._device.type and not args[0].is_contiguous():
+            args = (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
+        if name == "copy_" and args[0].device.type == self._device.type:
+            return torch.ops.aten.copy_.default(*args)
         if name in ("__invert__", "bitwise_not") and args[0].device.type == self._device.type:
             return torch.ops.aten.bitwise_not(args[0])
         if function is torch.Tensor.__getitem__ and args[0].device.type == self._device.type:
-            return _indexed(*args)
+            return _indexed(*args, may_wait=self.may_wait)
         if function is torch.Tensor.__setitem__ and args[0].device.type == self._device.type:
-            place = _indexed(args[0], args[1])
+            place = _indexed(args[0], args[1], may_wait=self.may_wait)
             if isinstance(args[2], torch.Tensor):
                 return torch.ops.aten.copy_.default(place, args[2])
             return torch.ops.aten.fill_.Scalar(place, args[2])
         return function(*args, **(kwargs or {}))
 
 
-def _indexed(tensor, index):
+def _indexed(tensor, index, *, may_wait):
     parts = list(index) if isinstance(index, tuple) else [index]
     if Ellipsis in [each for each in parts if not isinstance(each, torch.Tensor)]:
         at = next(i for i, each in enumerate(parts) if each is Ellipsis)
@@ -70,14 +81,16 @@ def _indexed(tensor, index):
             tensor, dim = tensor.unsqueeze(dim), dim + 1
         elif isinstance(part, slice):
             begin, end, step = part.indices(tensor.shape[dim])
-            assert step == 1
-            tensor, dim = tensor.narrow(dim, begin, max(0, end - begin)), dim + 1
+            tensor, dim = torch.ops.aten.slice.Tensor(tensor, dim, begin, max(begin, end), step), dim + 1
         elif isinstance(part, int):
             tensor = tensor.select(dim, part % tensor.shape[dim])
         else:
+            here = not isinstance(part, torch.Tensor) or part.device.type == "cpu"
+            if here and not may_wait:
+                raise HostWaitsError("an index of the host")
             part = part if isinstance(part, torch.Tensor) else torch.tensor(part, device=tensor.device)
             assert part.dtype != torch.bool, "how many there are is known to the device alone"
-            assert part.device == tensor.device or part.device.type == "cpu"
+            assert here or part.device == tensor.device
             tensor = torch.ops.aten.index.Tensor(tensor, [None] * dim + [part])
             dim += part.ndim
     return tensor
@@ -86,8 +99,19 @@ def _indexed(tensor, index):
 @contextlib.contextmanager
 def fake_gpu(device=CUDA, may_wait=False):
     """Let tensors be made on a device within the block; `may_wait`: vectors may go to the processor."""
-    with FakeTensorMode(allow_non_fake_inputs=True), _Methods(device, may_wait):
+    methods = _Methods(device, may_wait)
+    with FakeTensorMode(allow_non_fake_inputs=True), methods:
+        _begun.append(methods)
         yield device
+        _begun.remove(methods)
+
+
+@contextlib.contextmanager
+def while_it_loads():
+    """Let the host wait within the block, which is within that of `fake_gpu`, as a model may do before it is used."""
+    before, _begun[-1].may_wait = _begun[-1].may_wait, True
+    yield
+    _begun[-1].may_wait = before
 
 
 class NoDoubles(TorchDispatchMode):
@@ -113,5 +137,6 @@ def moved(model, dtype, device=CUDA):
                 empty = torch.empty(weight.shape, dtype=dtype, device=device)
                 module._parameters[name] = torch.nn.Parameter(empty, requires_grad=False)
         for name, buffer in module._buffers.items():
-            module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
+            own = dtype if name == "layer_scalar" else buffer.dtype  # Gemma 4's, which rows are multiplied with
+            module._buffers[name] = torch.empty(buffer.shape, dtype=own, device=device)
     return model

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from rapid_integrations.kernels.cuda.availability import interpreted
 from rapid_integrations.kernels.cuda.launching import OPTIONS, dtype_of
-from rapid_integrations.kernels.cuda.places import FAR_CHUNK, MAX_SEGMENTS, NEAR, NEAR_CHUNK, Places
+from rapid_integrations.kernels.cuda.places import FAR_CHUNK, NEAR, NEAR_CHUNK, Places
 from rapid_integrations.kernels.layers import AttentionKind
 
-TILE_KEYS = 64  # as segments begin at multiples of it, each tile lies in one
+TILE_KEYS = 64  # at most; as segments begin at multiples of it, each tile lies in one
+_TILE_BYTES = 16 << 10  # of the keys of a tile, and of its values: four of these fit into the memory that a block has
+_TWO_STAGES = 512  # bytes of a row; beside the queries of wider ones, there is no room for a second tile
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _NEAR, _NEAR_CHUNK, _FAR_CHUNK = tl.constexpr(NEAR), tl.constexpr(NEAR_CHUNK), tl.constexpr(FAR_CHUNK)
 _CHUNKS_AT_ONCE = 16
@@ -41,7 +43,8 @@ def _first_seen(past, WINDOW: tl.constexpr, CHUNK: tl.constexpr):
     return first
 
 
-@triton.jit
+# Numbers that differ between launches of one model are not specialised on: each value would be compiled anew.
+@triton.jit(do_not_specialize=["layer", "layers", "chunks"])
 def _partial(
     qkv,
     mixed,
@@ -52,9 +55,8 @@ def _partial(
     positions,
     ancestors,
     segment_count,
-    begins,
-    ends,
-    slots,
+    first_segment,
+    segments,
     work,
     addresses,
     capacities,
@@ -70,7 +72,6 @@ def _partial(
     KV_HEADS: tl.constexpr,
     DIM: tl.constexpr,
     READERS: tl.constexpr,
-    SEGMENTS: tl.constexpr,
     DTYPE: tl.constexpr,
     WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -108,16 +109,17 @@ def _partial(
             best = tl.full([BLOCK_M], float("-inf"), tl.float32)
             total = tl.zeros([BLOCK_M], tl.float32)
             out = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+            own = segments + 3 * tl.load(first_segment + reader)
             for segment in range(0, tl.load(segment_count + reader).to(tl.int32)):
-                at = reader * SEGMENTS + segment
-                seg_begin = tl.load(begins + at).to(tl.int32)
+                seg_begin = tl.load(own + 3 * segment).to(tl.int32)
                 start = tl.maximum(low, seg_begin)
-                stop = tl.minimum(high, tl.load(ends + at).to(tl.int32))
-                slot = tl.load(slots + at)
+                stop = tl.minimum(high, tl.load(own + 3 * segment + 1).to(tl.int32))
+                slot = tl.load(own + 3 * segment + 2)
                 skipped = kv_head * tl.load(capacities + slot) * DIM
                 place = addresses + (slot * layers + layer) * 2
-                keys = tl.load(place).to(tl.pointer_type(DTYPE)) + skipped
-                values = tl.load(place + 1).to(tl.pointer_type(DTYPE)) + skipped
+                # Said, because nobody can see it of an address from memory: without it, single numbers are read.
+                keys = tl.multiple_of(tl.load(place).to(tl.pointer_type(DTYPE)), 16) + skipped
+                values = tl.multiple_of(tl.load(place + 1).to(tl.pointer_type(DTYPE)), 16) + skipped
                 for tile in range(start, stop, BLOCK_N):
                     n = tile + tl.arange(0, BLOCK_N)
                     there = n < stop
@@ -160,7 +162,7 @@ def _partial(
             tl.store(mixed + by_row[:, None] * DIM + d[None, :], result, mask=valid[:, None] & (d < DIM)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["chunks"])
 def _combine(
     mixed,
     log_sums,
@@ -251,6 +253,8 @@ def attend(
     """
     parts = places.parts
     dim = qkv.shape[1] // (heads + 2 * kv_heads)
+    width = max(16, triton.next_power_of_2(dim))
+    row_bytes = width * qkv.element_size()
     chunks = log_sums.shape[2]
     sight = {"WINDOW": window or 0, "CHUNK": kind.chunk or 0}
     _partial[(programs, kv_heads)](
@@ -263,9 +267,8 @@ def attend(
         parts.positions,
         parts.ancestors,
         parts.segment_count,
-        parts.begins,
-        parts.ends,
-        parts.slots,
+        parts.first_segment,
+        parts.segments,
         parts.work,
         places.addresses,
         places.capacities,
@@ -280,14 +283,13 @@ def attend(
         KV_HEADS=kv_heads,
         DIM=dim,
         READERS=places.rows,
-        SEGMENTS=MAX_SEGMENTS,
         DTYPE=dtype_of(qkv),
         WIDE=interpreted(),  # the interpreter multiplies no bfloat16; products of float32 are the same
         BLOCK_M=tile_rows,
-        BLOCK_N=TILE_KEYS,
-        BLOCK_D=max(16, triton.next_power_of_2(dim)),
+        BLOCK_N=min(TILE_KEYS, _TILE_BYTES // row_bytes),
+        BLOCK_D=width,
         num_warps=8,
-        num_stages=2,
+        num_stages=2 if row_bytes <= _TWO_STAGES else 1,  # tiles that are fetched while another one is computed with
         **OPTIONS,
     )
     _combine[(places.rows, heads)](

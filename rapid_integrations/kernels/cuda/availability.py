@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from functools import cache
 
 import torch
+
+from rapid_integrations.cache.out_of_memory import is_out_of_memory
 
 SWITCH = "RAPID_CUDA"
 INTERPRET = "interpret"
@@ -42,4 +45,25 @@ def why_not_cuda(device: torch.device) -> str:
         if capability < LEAST_CAPABILITY:
             found, least = (".".join(map(str, each)) for each in (capability, LEAST_CAPABILITY))
             return f"the GPU has compute capability {found}, and the kernels need {least}"
+        return _why_nothing_runs(torch.device("cuda", device.index or 0))
     return ""
+
+
+@cache
+def _why_nothing_runs(device: torch.device) -> str:
+    """Return why no kernel can be compiled and launched on a GPU; empty if one was.
+
+    Triton needs a C compiler and Python's headers when it first launches a kernel, and a driver that is new enough.
+    """
+    try:
+        from rapid_integrations.kernels.cuda.gate import gate
+
+        with torch.cuda.device(device):
+            ones = torch.ones(1, 8, dtype=torch.float32, device=device)
+            right = bool((gate(ones, "relu", gated=False) == 1).all())
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return f"Triton cannot compile or launch kernels here: {reason}"
+    return "" if right else "a kernel that Triton compiled computes something else here"

@@ -13,19 +13,29 @@ from weakref import WeakKeyDictionary, finalize
 import torch
 from torch import Tensor
 
-from rapid_integrations.cache import Buffers, KVCache, Rows
-from rapid_integrations.cache.segments import MOST_SEGMENTS
+from rapid_integrations.cache import TILE, Buffers, KVCache, Rows
 from rapid_integrations.errors import CacheError
+from rapid_integrations.sampling.sending import sent
 
 MAX_ROWS = 32
 """Every step has so many rows, used or not: products of one shape alone compute a token, whoever keeps it company."""
 
-MAX_SEGMENTS = MOST_SEGMENTS + 1  # and the tail
+MAX_SEGMENTS = 64
+"""Of one reader's keys. A fork has a few, and a view of the chunks that were retrieved one for each run of them."""
+
 NEAR, NEAR_CHUNK, FAR_CHUNK = 8192, 256, 1024
 """Tokens. The boundaries of chunks of keys depend on nothing. The first keys, which are all that a short text has, lie
 in short chunks, so that many programs share them. The others lie in long chunks, whose partial results are few."""
 
-_BUFFERS = 64  # at first
+_BUFFERS = 1024  # at first; a graph is captured anew if there are more
+_ALIGNED = 16  # bytes, of which the addresses of rows are multiples: the kernels read so many at once
+
+
+def holds(cache: KVCache) -> bool:
+    """Return whether a step's block can say where a cache's keys lie, and its kernels read them as they are stored."""
+    segments = cache.segments
+    in_tiles = all(each.begin % TILE == 0 for each in segments)
+    return cache.kv_dtype is None and len(segments) <= MAX_SEGMENTS and in_tiles
 
 
 def chunks_of(tokens: int) -> int:
@@ -39,15 +49,19 @@ class Parts:
     """The parts of the block, int64. There are R rows, and as many readers at most.
 
     Attributes:
-        ids, positions, tails: (R,) of each row its token, its position, and its row in the tail of its cache.
+        ids, positions, tails: (R,) of each row its token, its place among its reader's keys, and its row in the tail of
+            its cache.
         reader_of: (R,) of each row its reader; -1 if the row is not used.
         ancestors: (R,) of each row which of its reader's new rows it sees: bit i stands for the i-th.
-        first, count, past: (R,) of each reader its first row, how many it has, and how many tokens it has read.
+        first, count, past: (R,) of each reader its first row, how many it has, and how many keys there are before them.
+        ahead: (R,) of each reader how much further on in the text its rows are than among its keys: a view leaves out
+            keys, and not their positions.
         variant: (R,) of each reader which tables of cosines and sines it uses.
-        segment_count: (R,) of each reader in how many segments its keys lie.
-        begins, ends, slots: (R * S,) of each segment its positions, and its row of `Places.addresses`.
+        segment_count, first_segment: (R,) of each reader in how many segments its keys lie, and the first one's number.
         work: (R + 1,) of each reader how many pieces of attention come before its own; the last number is all of them.
         tables: (4,) the addresses of cosines and sines, of variant 0 and of variant 1.
+        segments: (R * S * 3,) of each segment the places of its first key and behind its last one, and its row of
+            `Places.addresses`.
     """
 
     ids: Tensor
@@ -58,19 +72,18 @@ class Parts:
     first: Tensor
     count: Tensor
     past: Tensor
+    ahead: Tensor
     variant: Tensor
     segment_count: Tensor
-    begins: Tensor
-    ends: Tensor
-    slots: Tensor
+    first_segment: Tensor
     work: Tensor
     tables: Tensor
+    segments: Tensor
 
     @staticmethod
     def sizes(rows: int) -> list[int]:
         """Return how many integers each part has."""
-        special = dict.fromkeys(("begins", "ends", "slots"), rows * MAX_SEGMENTS)
-        special |= {"work": rows + 1, "tables": 4}
+        special = {"work": rows + 1, "tables": 4, "segments": 3 * rows * MAX_SEGMENTS}
         return [special.get(field.name, rows) for field in fields(Parts)]
 
     @classmethod
@@ -93,7 +106,7 @@ class Places:
         rows: R.
         parts: of the block, on the device.
         addresses: (slots, layers, 2) int64, of the keys and values of a cache's own rows.
-        capacities: (slots,) int64, rows of these buffers.
+        capacities: (slots,) int64, rows from one head's first row to the next one's in these buffers.
         longest: tokens of the longest text of the step that was filled in last, the new ones included.
     """
 
@@ -134,18 +147,17 @@ class Places:
             CacheError: there are too many rows, they do not fit into a cache, or a cache is another model's.
             IndexError: an id that lies on the processor is negative.
         """
-        whole = sum(each.count for each in rows)
-        if whole > self.rows:
-            raise CacheError(f"{whole} rows are no step of at most {self.rows}: read them in several passes")
+        if (count := sum(each.count for each in rows)) > self.rows:
+            raise CacheError(f"{count} rows are no step of at most {self.rows}: read them in several passes")
         host = self._host
         host["reader_of"][:] = -1
-        first, work, longest, elsewhere = 0, 0, 0, []
+        first, work, longest, held, elsewhere = 0, 0, 0, 0, []
         begins_of_work = []
         for reader, (each, own_tables) in enumerate(zip(rows, tables, strict=True)):
             count, past = each.count, each.cache.length
             if not 0 <= each.keep <= count:
                 raise CacheError(f"keep={each.keep} of {count} rows")
-            self._place(reader, each.cache, count)
+            held = self._place(reader, each.cache, count, held)
             own = slice(first, first + count)
             if each.token_ids.device.type == "cpu":
                 host["ids"][own] = each.token_ids.numpy()
@@ -159,6 +171,7 @@ class Places:
             long = int(each.cache.variant == 1)
             host["tables"][2 * long : 2 * long + 2] = [table.data_ptr() for table in own_tables]
             host["first"][reader], host["count"][reader], host["past"][reader] = first, count, past
+            host["ahead"][reader] = each.cache.position - past
             host["variant"][reader] = long
             begins_of_work.append(work)
             work += chunks_of(past + count) * -(-count * self._group // self._tile_rows)
@@ -167,44 +180,48 @@ class Places:
         host["work"][: len(rows)] = begins_of_work
         host["work"][len(rows) :] = work
         self.longest = longest
-        # Pinned memory is a copy that stays as it is until the device has read it: the next step overwrites `_sent`.
-        sent = self._sent.pin_memory() if self._block.device.type == "cuda" else self._sent
-        self._block.copy_(sent, non_blocking=True)
+        # Pinned memory is a copy that stays as it is until the device has read it: the next step overwrites `_sent`. Of
+        # the segments, which are the last part, only those are sent that there are.
+        used = self._sent[: len(self._sent) - len(host["segments"]) + 3 * held]
+        whole = used.pin_memory() if self._block.device.type == "cuda" else used
+        self._block[: len(used)].copy_(whole, non_blocking=True)
         for own, token_ids in elsewhere:
             self.parts.ids[own] = token_ids
 
-    def _place(self, reader: int, cache: KVCache, new: int) -> None:
-        """Fill in the segments of a reader's keys."""
+    def _place(self, reader: int, cache: KVCache, new: int, first: int) -> int:
+        """Fill in the segments of a reader's keys, from number `first` on; return the number of the next one."""
         cache.tail(new)  # it has room for them
-        host, begin = self._host, reader * MAX_SEGMENTS
-        segments = cache.segments
+        host, segments = self._host, cache.segments
         if len(segments) > MAX_SEGMENTS:
             raise CacheError(f"{len(segments)} segments are more than {MAX_SEGMENTS}: take a fork of this cache")
-        host["segment_count"][reader] = len(segments)
-        for at, segment in enumerate(segments, begin):
-            own = at == begin + len(segments) - 1
-            host["begins"][at], host["ends"][at] = segment.begin, segment.end + (new if own else 0)
-            host["slots"][at] = self._slot_of(segment.buffers)
+        host["segment_count"][reader], host["first_segment"][reader] = len(segments), first
+        for number, segment in enumerate(segments, start=1):
+            end = segment.end + (new if number == len(segments) else 0)
+            host["segments"][3 * first : 3 * first + 3] = segment.begin, end, self._slot_of(segment.buffers)
+            first += 1
+        return first
 
     def _slot_of(self, buffers: Buffers) -> int:
         """Return the row of `addresses` of some buffers, which is sent when they are first met."""
         if (known := self._slots.get(buffers)) is not None:
             return known
         layers = [buffers.layer(index) for index in range(self._layers)]
-        capacity = layers[0][0].shape[2]
-        shape = (1, self._kv_heads, capacity, self._head_dim)
+        whole = layers[0][0]
+        shape = (1, self._kv_heads, whole.shape[2], self._head_dim)
+        strides = (whole.stride(1), self._head_dim, 1)
         for buffer in (each for layer in layers for each in layer):
             same = buffer.dtype == self._like.dtype and buffer.device == self._like.device
-            if buffer.shape != shape or not same or not buffer.is_contiguous():
+            if buffer.shape != shape or not same or buffer.stride()[1:] != strides or buffer.data_ptr() % _ALIGNED:
                 raise CacheError(
                     f"the cache holds {tuple(buffer.shape)} in {buffer.dtype} on {buffer.device}, not {shape} in "
-                    f"{self._like.dtype} on {self._like.device}: it is another model's"
+                    f"{self._like.dtype} on {self._like.device}, one row behind the other: it is another model's"
                 )
         if not self._free:
             self._grow(2 * len(self.capacities))
         slot = self._free.pop()
-        self.addresses[slot] = torch.tensor([[each.data_ptr() for each in layer] for layer in layers])
-        self.capacities[slot] = capacity
+        addresses = torch.tensor([[each.data_ptr() for each in layer] for layer in layers], device="cpu")
+        self.addresses[slot] = sent(addresses, self.addresses.device)
+        self.capacities[slot] = whole.stride(1) // self._head_dim
         self._slots[buffers] = slot
         finalize(buffers, self._free.append, slot)
         return slot

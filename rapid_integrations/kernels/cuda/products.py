@@ -22,7 +22,7 @@ MOST_FEW_ROWS: Final = 32  # as many as a step has; more rows are a prompt's, an
 _GROUP, _HALF = tl.constexpr(GROUP), tl.constexpr(GROUP // 2)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _int8(
     levels,
     scales,
@@ -67,7 +67,7 @@ def _int8(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _int4(
     packed,
     scales,

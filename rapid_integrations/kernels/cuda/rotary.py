@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rapid_integrations.kernels.cuda.launching import OPTIONS, dtype_of
 from rapid_integrations.kernels.cuda.norms import add_norm, normalised
-from rapid_integrations.kernels.cuda.places import MAX_SEGMENTS, Places
+from rapid_integrations.kernels.cuda.places import Places
 from rapid_integrations.kernels.layers import Norm, Rope
 
 
@@ -41,7 +41,7 @@ def _head_norm(
     return x.to(DTYPE).to(tl.float32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["layer", "layers", "first_pair", "table_width"])  # see `_partial`
 def _rotate(
     qkv,
     q_weight,
@@ -53,9 +53,11 @@ def _rotate(
     reader_of,
     positions,
     tails,
+    ahead,
     variant,
     segment_count,
-    slots,
+    first_segment,
+    segments,
     tables,
     addresses,
     capacities,
@@ -74,7 +76,6 @@ def _rotate(
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     DIM: tl.constexpr,
-    SEGMENTS: tl.constexpr,
     DTYPE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -110,7 +111,8 @@ def _rotate(
                 )
             if PAIRS > 0:
                 which = tables + 2 * tl.load(variant + reader)
-                place = tl.load(positions + row) * table_width + first_pair + pair
+                position = tl.load(positions + row) + tl.load(ahead + reader)
+                place = position * table_width + first_pair + pair
                 cosines = tl.load(which).to(tl.pointer_type(tl.float32))
                 sines = tl.load(which + 1).to(tl.pointer_type(tl.float32))
                 cos = tl.load(cosines + place, mask=turns, other=1.0)
@@ -124,7 +126,8 @@ def _rotate(
         else:
             is_value = head >= HEADS + KV_HEADS
             kv_head = tl.where(is_value, head - HEADS - KV_HEADS, head - HEADS)
-            slot = tl.load(slots + reader * SEGMENTS + tl.load(segment_count + reader) - 1)
+            last = tl.load(first_segment + reader) + tl.load(segment_count + reader) - 1
+            slot = tl.load(segments + 3 * last + 2)
             base = tl.load(addresses + (slot * layers + layer) * 2 + is_value.to(tl.int64))
             place = (kv_head * tl.load(capacities + slot) + tl.load(tails + row)) * DIM
             tl.store(base.to(tl.pointer_type(DTYPE)) + place + at, x.to(DTYPE), mask=inside)
@@ -176,9 +179,11 @@ def rotate_and_write(
         parts.reader_of,
         parts.positions,
         parts.tails,
+        parts.ahead,
         parts.variant,
         parts.segment_count,
-        parts.slots,
+        parts.first_segment,
+        parts.segments,
         parts.tables,
         places.addresses,
         places.capacities,
@@ -197,7 +202,6 @@ def rotate_and_write(
         HEADS=heads,
         KV_HEADS=kv_heads,
         DIM=dim,
-        SEGMENTS=MAX_SEGMENTS,
         DTYPE=dtype_of(qkv),
         BLOCK=triton.next_power_of_2(dim),
         num_warps=1,

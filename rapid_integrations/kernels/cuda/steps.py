@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from rapid_integrations.cache import Rows
+from rapid_integrations.cache.hidden_states import LAST
 from rapid_integrations.errors import SharedResource
 from rapid_integrations.kernels.cuda.attention import attend
 from rapid_integrations.kernels.cuda.gate import gate
 from rapid_integrations.kernels.cuda.graph import Graph, Step, graph_of
 from rapid_integrations.kernels.cuda.norms import add_norm, embed
-from rapid_integrations.kernels.cuda.places import MAX_ROWS, Places, chunks_of
+from rapid_integrations.kernels.cuda.places import MAX_ROWS, Places, chunks_of, holds
 from rapid_integrations.kernels.cuda.rotary import rotate_and_write
 from rapid_integrations.kernels.cuda.step_layer import StepLayer, StepModel
 
@@ -25,7 +27,8 @@ class GraphSteps(SharedResource):
     """Runs steps of at most `rows` rows, of one text or of several.
 
     A step is captured when it is first asked for. It is captured anew only if a text is longer than the space for
-    partial results of its attention, which then doubles, or if there are more caches than addresses.
+    partial results of its attention, which then doubles, if there are more caches than addresses, or if hidden states
+    are wanted that nobody has wanted before.
 
     Args:
         model: that `why_not_served` has nothing to say of.
@@ -58,8 +61,15 @@ class GraphSteps(SharedResource):
         self._mixed, self._log_sums = self._partial_space(_LEAST_CHUNKS)
         self._logits: Tensor | None = None
         self._graph: Graph | None = None
-        self._captured_for: tuple[int, int] = (0, 0)
+        self._states: dict[int, Tensor] = {}  # of each level that somebody has wanted, all rows (R, E)
+        self._captured_for: tuple[int, ...] = ()
         self.captures = 0
+        self._stepping = threading.Lock()  # engines may share a model, and each has a thread of its own
+
+    @staticmethod
+    def serves(rows: Rows) -> bool:
+        """Return whether a step reads these rows: not the first ones of a text, nor those of some views."""
+        return rows.cache.filled_layers == rows.cache.layers and holds(rows.cache)
 
     def forward(self, rows: Sequence[Rows], tables: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """Write each reader's rows to its cache, whose length is left for the caller to advance.
@@ -77,30 +87,38 @@ class GraphSteps(SharedResource):
             IndexError: an id that lies on the processor is no token's.
         """
         self._check_ids(rows)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._stepping:
             self._places.fill(rows, tables)
+            self._make_room_for_states(rows)
             self._ready().replay()
             assert self._logits is not None  # the step has just written them
-            kept, first = [], 0
+            kept, end = [], 0
             for each in rows:
-                first += each.count
-                kept.append(self._logits[first - each.keep : first])
+                begin, end = end, end + each.count
+                kept.append(self._logits[end - each.keep : end])
+                if (asked := each.wanted_states) is not None:
+                    each.give(torch.cat([self._states[level][begin:end] for level in asked.levels], dim=1))
             logits = torch.cat(kept)  # a copy: the next step overwrites them
-            if any(each.check for each in rows) and bool(logits.isnan().any()):  # the one wait for the device
-                raise FloatingPointError("NaN among the logits")
+        if any(each.check for each in rows) and bool(logits.isnan().any()):  # the one wait for the device
+            raise FloatingPointError("NaN among the logits")
         return list(torch.split(logits, [each.keep for each in rows]))
 
     def _ready(self) -> Graph:
         """Return the graph, captured anew if something has outgrown its static buffers."""
         if (chunks := chunks_of(self._places.longest)) > self._log_sums.shape[2]:
             self._mixed, self._log_sums = self._partial_space(max(chunks, 2 * self._log_sums.shape[2]))
-        buffers = self._log_sums.shape[2], len(self._places.capacities)
+        buffers = self._log_sums.shape[2], len(self._places.capacities), *self._states
         if self._graph is None or buffers != self._captured_for:
             self._graph = None  # its memory is free before the next one takes its own
             self._graph = self._make_graph(self._step, self._device)
             self._captured_for = buffers
             self.captures += 1
         return self._graph
+
+    def _make_room_for_states(self, rows: Sequence[Rows]) -> None:
+        for level in (level for each in rows if (asked := each.wanted_states) for level in asked.levels):
+            if level not in self._states:
+                self._states[level] = torch.zeros_like(self._x)
 
     def _partial_space(self, chunks: int) -> tuple[Tensor, Tensor]:
         rows, heads, dim = self._places.rows, self._model.heads, self._model.head_dim
@@ -122,6 +140,8 @@ class GraphSteps(SharedResource):
         factor = 1.0
         for index, layer in enumerate(model.layers):
             normed = add_norm(x, more, factor, layer.before_attention, self._normed)
+            if index in self._states:
+                self._states[index].copy_(x)
             factor = layer.residual
             more = layer.out(self._attend(index, layer, layer.qkv(normed)))
             if layer.parallel:
@@ -133,7 +153,10 @@ class GraphSteps(SharedResource):
             more = self._mlp(layer, normed)
             if layer.after_mlp is not None:
                 more = add_norm(more, None, 1.0, layer.after_mlp, more)
-        logits = model.head(add_norm(x, more, factor, model.final_norm, self._normed)).float()
+        normed = add_norm(x, more, factor, model.final_norm, self._normed)
+        if LAST in self._states:
+            self._states[LAST].copy_(normed)
+        logits = model.head(normed).float()
         if model.logit_scale != 1:
             logits = logits * model.logit_scale
         if model.logit_softcap is not None:

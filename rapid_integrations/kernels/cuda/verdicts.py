@@ -28,7 +28,8 @@ _LEAST_SUM = tl.constexpr(LEAST_SUM)
 _LAW, _RESIDUAL, _WITHOUT = tl.constexpr(LAW), tl.constexpr(RESIDUAL), tl.constexpr(WITHOUT)
 
 
-@triton.jit
+# Drafts of every length are verified by the same binaries: specialised, each length would be compiled anew.
+@triton.jit(do_not_specialize=["draft"])
 def _accept(laws, proposed, tokens, stands, draft, width, DRAWN: tl.constexpr):
     round_ = tl.program_id(0).to(tl.int64)
     before = tl.full([], 1.0, tl.float64)
@@ -45,7 +46,7 @@ def _accept(laws, proposed, tokens, stands, draft, width, DRAWN: tl.constexpr):
         tl.store(stands + round_ * (draft + 1) + position + 1, chance)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["draft"])
 def _left(laws, proposed, stands, left, draft, width, blocks, BLOCK: tl.constexpr):
     row, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     round_, position = row // draft, row % draft
@@ -63,7 +64,7 @@ def _happens(uniforms, used, chance):
     return (share < chance) & (chance > 0.0), used + tl.where(chance > 0.0, 1, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["draft", "given"])
 def _choose(
     stands,
     left,
@@ -143,7 +144,7 @@ def _weights(laws, proposed, tokens, verdict, source, factors, round_, at, insid
     return law
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["draft"])
 def _weigh(
     laws,
     proposed,
@@ -164,7 +165,7 @@ def _weigh(
     tl.store(weighed + round_ * blocks + block, tl.sum(found.to(tl.float64), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["draft", "given"])
 def _draw(
     laws,
     proposed,

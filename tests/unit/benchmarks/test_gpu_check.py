@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 
 from benchmarks import gpu_check
-from benchmarks.gpu_stages import CONTEXTS, RETRIEVAL, ROWS, STAGES, Stage, attention
+from benchmarks.gpu_stages import CONTEXTS, RETRIEVAL, ROWS, STAGES, Stage, attention, correctness
 from benchmarks.gpu_stages.modelled import modelled
 from tests.toys.repository import ROOT
 
@@ -39,11 +40,43 @@ def test_every_stage_runs_dry_by_the_command_of_the_documentation(tmp_path):
     assert {each["stage"] for each in results if "ended" not in each} == set(stages)
 
 
+@pytest.mark.long
+@pytest.mark.process
+def test_what_a_stage_has_started_ends_with_it(tmp_path):
+    """A test that goes on in the background would be measured with the stages behind it."""
+    child = f"import pathlib, time; time.sleep(4); pathlib.Path({str(tmp_path / 'late')!r}).touch()"
+    code = f"import subprocess, sys; print('begun', flush=True); subprocess.run([sys.executable, '-c', {child!r}])"
+    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+    assert worker.stdout.readline() == b"begun\n"
+    gpu_check.end(worker)
+    assert worker.wait() == -9
+    time.sleep(5)
+    assert not (tmp_path / "late").exists()
+    worker.stdout.close()
+
+
+@pytest.mark.long
+@pytest.mark.process
+def test_a_test_that_hangs_is_ended_and_what_it_printed_is_told():
+    code = "import time; print('as far as this', flush=True); time.sleep(60)"
+    ended, told = correctness.run([sys.executable, "-c", code], 10)
+    assert ended == -9 and told.split("\n") == ["as far as this", "", "killed after 10 s"]
+    assert correctness.run([sys.executable, "-c", "print('right')"], 60) == (0, "right\n")
+
+
+def test_every_test_that_is_marked_gpu_runs_by_itself():
+    found = correctness.functions()
+    assert "tests/gpu/test_cuda.py::test_attention" in found and len(found) > 12
+    assert [each for each in found if "enumeration" in each] == [
+        "tests/laws/test_enumeration.py::test_two_real_devices"
+    ]
+
+
 def test_stages_are_where_the_table_says():
     for name, stage in STAGES.items():
         text = (ROOT / "benchmarks" / "gpu_stages" / f"{stage.module}.py").read_text()
         assert f"\ndef {name}(say: Say" in text
-    assert sum(stage.seconds for stage in STAGES.values()) < 700
+    assert sum(stage.seconds for stage in STAGES.values()) < 720
 
 
 def test_speeds_are_modelled_from_steps():

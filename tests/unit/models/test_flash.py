@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.kernels.layers import PLAIN, AttentionKind
 from rapid_integrations.models import attention, flash
 from rapid_integrations.models.attention import _additive_mask, _folded, attend
@@ -121,6 +122,22 @@ def test_nothing_waits_and_no_devices_mix(monkeypatch, new, window):
         ]
         found = attend(query, segments, 0.1, window)
         assert found.shape == (1, new, 8, 64) and found.device == gpu and found.dtype == torch.bfloat16
+
+
+def test_a_tree_is_read_by_layers_on_another_gpu_than_its_tokens(monkeypatch):
+    """As transformers spreads a model with `device_map`."""
+    monkeypatch.setattr(flash, "runs_on", lambda device: True)
+    with fake_gpu() as gpu:
+        cache = KVCache(1, 60)
+        cache.advance(40)
+        rows = Rows(torch.empty(3, dtype=torch.int64, device=gpu), cache, 3, parents=(-1, 0, 0))
+        for dtype in (torch.bfloat16, torch.float32):
+            query, key = (
+                torch.empty(1, heads, count, 64, dtype=dtype, device="cuda:1") for heads, count in ((4, 3), (2, 43))
+            )
+            with attention.tree_read(rows):
+                found, _ = attention.rapid_attention(torch.nn.Identity(), query, key, key, None)
+            assert found.shape == (1, 3, 4, 64) and found.device == torch.device("cuda", 1)
 
 
 def test_a_mask_is_no_tensor_of_inference_mode():

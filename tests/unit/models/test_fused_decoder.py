@@ -9,13 +9,13 @@ from torch import nn
 from rapid_integrations.cache import KVCache, Rows
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.kernels.cpu import native_library
-from rapid_integrations.models import hf, taken_weights
+from rapid_integrations.models import experts, hf, taken_weights
 from rapid_integrations.models.eager_check import EagerCheck
 from rapid_integrations.models.fused_decoder import FusedDecoder
 from rapid_integrations.models.hf import HuggingFaceLM
 from rapid_integrations.models.linear import Int4Linear, PackedLinear, make_linear
 from tests.toys.every_family import tiny
-from tests.toys.fake_gpu import CUDA, MPS, HostWaitsError, NoDoubles, fake_gpu, moved
+from tests.toys.fake_gpu import CUDA, MPS, HostWaitsError, NoDoubles, fake_gpu, moved, while_it_loads
 from tests.toys.models import VOCAB_SIZE, tiny_model
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
@@ -217,3 +217,44 @@ def test_a_pass_on_a_gpu_waits_for_nothing_but_its_check(kind, device):
             assert logits.shape == (new, VOCAB_SIZE) and logits.device == gpu and logits.dtype == torch.float32
         with pytest.raises(HostWaitsError):
             fused.forward([Rows(read[:1], cache, 1)])
+
+
+# Of every kind of layer a family; those with experts wait once in each layer, for where the places of each expert end.
+ON_A_GPU = (
+    *("cohere2", "deepseek_v2", "deepseek_v32", "falcon_mamba", "gemma2", "gemma3n_text", "gemma4_text"),
+    *("glm4", "gpt2", "gpt_neox", "gpt_oss", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "llama4_text"),
+    *("mamba", "nanochat", "nemotron_h", "olmo2", "olmo_hybrid", "opt", "phi3", "phimoe", "qwen3_5_text"),
+    *("qwen3_moe", "qwen3_next", "recurrent_gemma", "zamba2"),
+)
+
+
+@pytest.mark.in_turn(3)
+@pytest.mark.parametrize("kind", ON_A_GPU)
+def test_a_pass_of_any_family_mixes_no_devices_and_waits_for_nothing(monkeypatch, kind):
+    """Weights and indices of the processor would fail there, and a copy or a number would make the host wait."""
+    places = []
+    by_expert = experts._by_expert
+
+    def counted(taken, count):
+        places.append(taken.numel())
+        return by_expert(taken, count)
+
+    monkeypatch.setattr(experts, "_by_expert", counted)
+    # The places are shared out, as nobody knows the numbers of these tensors.
+    shared = lambda ends: [places[-1] * (at + 1) // len(ends) for at in range(len(ends))]  # noqa: E731
+    monkeypatch.setattr(experts, "numbers_of", shared)
+    model = tiny(kind)
+    with fake_gpu() as gpu:
+        with while_it_loads():
+            fused = FusedDecoder(moved(model, torch.bfloat16))
+            cache = fused.new_cache(100)
+        read = torch.empty(22, dtype=torch.int64, device=gpu)
+        trees = [None] if cache.state is not None else [None, (-1, 0, 0)]
+        fused.forward([Rows(read, cache, 0, of_prompt=True)])
+        cache.advance(22, of_prompt=True)
+        for parents in trees:
+            for new in (1, 3) if parents is None else (3,):
+                rows = Rows(read[:new], cache, new, parents=parents, check=False)
+                (logits,) = fused.forward([rows])
+                cache.advance(new)
+                assert logits.shape == (new, VOCAB_SIZE) and logits.device == gpu and logits.dtype == torch.float32

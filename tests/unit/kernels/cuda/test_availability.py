@@ -17,10 +17,24 @@ def as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(availability, "_why_nothing_runs", lambda device: "")
 
 
 def test_a_gpu_with_triton_is_served():
     assert why_not_cuda(GPU) == ""
+
+
+def test_a_machine_on_which_triton_compiles_nothing_is_not_served(monkeypatch):
+    """Triton needs a C compiler, which few images have; the model's steps are then the operators'."""
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.delenv("RAPID_CUDA", raising=False)
+    availability._why_nothing_runs.cache_clear()
+    reason = why_not_cuda(GPU)  # there is no GPU in truth, so that the launch fails
+    availability._why_nothing_runs.cache_clear()
+    assert reason.startswith("Triton cannot compile or launch kernels here: ")
 
 
 def test_the_switch(monkeypatch):

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from rapid_integrations.cache import Rows
+from rapid_integrations.cache.chunk_view import ChunkView
 from rapid_integrations.errors import CacheError
+from rapid_integrations.kernels.cuda import places as places_module
 from rapid_integrations.kernels.cuda.places import (
     FAR_CHUNK,
     MAX_ROWS,
@@ -15,6 +17,7 @@ from rapid_integrations.kernels.cuda.places import (
     NEAR_CHUNK,
     ancestors_of,
     chunks_of,
+    holds,
 )
 from tests.unit.kernels.cuda.places_of import cache_of, places_for, rows
 
@@ -37,9 +40,11 @@ def test_rows_of_several_readers_lie_behind_each_other():
     assert parts.ancestors[:5].tolist() == [0b1, 0b11, 0b1, 0b11, 0b101]
     assert parts.count[:2].tolist() == [2, 3]
     assert parts.first[:2].tolist() == [0, 2]
+    assert parts.ahead[:2].tolist() == [0, 0]
     assert parts.segment_count[:2].tolist() == [1, 2]
-    assert parts.begins[MAX_SEGMENTS : MAX_SEGMENTS + 2].tolist() == [0, second.tail_begin]
-    assert parts.ends[MAX_SEGMENTS : MAX_SEGMENTS + 2].tolist() == [second.tail_begin, 503]
+    assert parts.first_segment[:2].tolist() == [0, 1]
+    held = parts.segments[:9].view(3, 3)
+    assert held[:, :2].tolist() == [[0, 302], [0, second.tail_begin], [second.tail_begin, 503]]
     assert parts.work[:3].tolist() == [0, 2, 4]
     assert set(parts.work[2:].tolist()) == {4}
     assert places.longest == 503
@@ -49,15 +54,44 @@ def test_addresses_are_those_of_the_buffers():
     cache = cache_of(500, shared=True)
     places = places_for([rows(1, cache)])
     for at, segment in enumerate(cache.segments):
-        slot = int(places.parts.slots[at])
+        slot = int(places.parts.segments[3 * at + 2])
         for layer in range(2):
             found = places.addresses[slot, layer].tolist()
             assert found == [buffer.data_ptr() for buffer in segment.buffers.layer(layer)]
         assert int(places.capacities[slot]) == segment.buffers.layer(0)[0].shape[2]
 
 
+def test_a_view_is_read_where_it_lies_and_at_the_positions_of_its_text():
+    document = cache_of(1000, 1100)
+    view = ChunkView(document, [(0, 64), (256, 448), (640, 704)], 400)
+    places = places_for([rows(2, cache_of(70)), rows(3, view)])
+    parts = places.parts
+    assert holds(view) and parts.segment_count[1] == 4 and parts.first_segment[1] == 1
+    found = parts.segments[3:15].view(4, 3)
+    assert found[:, :2].tolist() == [[0, 64], [64, 256], [256, 320], [320, 323]]
+    assert parts.ahead[:2].tolist() == [0, 704 - 320]
+    keys, values = document.tail(0).layer(1)
+    width = keys.shape[3]
+    slot = int(found[1, 2])
+    assert places.addresses[slot, 1].tolist() == [each.data_ptr() + 4 * 256 * width for each in (keys, values)]
+    assert int(places.capacities[slot]) == keys.shape[2]
+
+
+def test_what_lies_in_other_ways_is_not_held(monkeypatch):
+    document = cache_of(MAX_SEGMENTS * 128 + 64, MAX_SEGMENTS * 128 + 128)
+    runs = [(128 * at, 128 * at + 64) for at in range(MAX_SEGMENTS)]
+    many = ChunkView(document, runs, 8000)
+    assert not holds(many) and holds(ChunkView(document, runs[1:], 8000))
+    with pytest.raises(CacheError, match="take a fork"):
+        places_for([rows(1, many)])
+    eight_bits = cache_of(70)
+    eight_bits.kv_dtype = "int8"
+    assert not holds(eight_bits)
+
+
 @pytest.mark.long
-def test_slots_of_dead_caches_are_used_again_and_there_may_be_many():
+def test_slots_of_dead_caches_are_used_again_and_there_may_be_many(monkeypatch):
+    monkeypatch.setattr(places_module, "_BUFFERS", 64)
     places = places_for([rows(1, cache_of(70))])
     gc.collect()
     before = len(places.capacities)
@@ -67,7 +101,7 @@ def test_slots_of_dead_caches_are_used_again_and_there_may_be_many():
     held = [cache_of(70, seed=seed) for seed in range(before + 1)]
     for cache in held:
         places.fill([rows(1, cache)], [(torch.empty(0, 0),) * 2])
-        slot = int(places.parts.slots[0])
+        slot = int(places.parts.segments[2])
         assert places.addresses[slot, 1].tolist() == [each.data_ptr() for each in cache.tail(0).layer(1)]
     assert len(places.capacities) > before
 

@@ -5,6 +5,8 @@ import torch
 
 from rapid_integrations import RapidEngine, SamplingParams
 from rapid_integrations.cache import Rows
+from rapid_integrations.cache.chunk_view import ChunkView
+from rapid_integrations.cache.hidden_states import LAST, WantedStates
 from rapid_integrations.errors import CacheError, NotANumberError
 from rapid_integrations.kernels.cuda import steps as steps_module
 from rapid_integrations.kernels.cuda.graph import graph_of
@@ -129,6 +131,52 @@ def test_a_token_has_the_same_bits_alone_and_in_company(monkeypatch):
     assert torch.equal(read(lm, forked(), draft), alone)
     company = [Rows(ids(3, 1), prompt(lm, 90, seed=2), 1), Rows(draft, forked(), 6), Rows(ids(7, 2), forked(), 2)]
     assert torch.equal(lm.forward(company)[1], alone)
+
+
+def test_views_of_chunks_are_read_where_they_lie(monkeypatch):
+    """Their keys begin within another cache's buffers, and their next token stands further on than among them."""
+    ours, reference = pair(monkeypatch, "qwen3")
+    results = []
+    for lm in (ours, reference):
+        document = prompt(lm, 400, capacity=500)
+        view = ChunkView(document, [(0, 64), (192, 320)], 300)
+        assert view.position == view.length + 128
+        company = [Rows(ids(3, 1), view, 3), Rows(ids(2, 2), document, 2)]
+        results.append([*lm.forward(company), read(lm, view, ids(2, 3), parents=(-1, -1))])
+    assert ours._fused._gpu.captures == 1
+    for found, expected in zip(*results, strict=True):
+        same(found, expected)
+
+
+def test_whoever_shares_a_pass_with_rows_that_no_step_reads_has_its_own_bits(monkeypatch):
+    lm = on_kernels(monkeypatch)
+    alone = read(lm, prompt(lm, 40), ids(3))
+    first = Rows(ids(4, 6), lm.new_cache(64), 4)  # of a text of which nothing has been read
+    company = lm.forward([first, Rows(ids(3), prompt(lm, 40), 3)])
+    assert torch.equal(company[1], alone)
+    plain = taken_over()
+    same(company[0], read(plain, plain.new_cache(64), ids(4, 6)))
+
+
+def test_hidden_states_are_those_of_the_operators(monkeypatch):
+    """Trained heads draft from them: with and without a head, an answer's rows are read by the same kernels."""
+    ours, reference = pair(monkeypatch)
+    logits, given = [], []
+    for lm in (ours, reference):
+        taken = []
+        states = WantedStates((0, LAST, 1), 45, lambda at, tokens, tree, found, taken=taken: taken.append((at, found)))
+        behind, before = prompt(lm, 50), prompt(lm, 20, seed=1)
+        rows = [Rows(ids(3, 2), before, 3, states=states), Rows(ids(4, 3), behind, 1, states=states)]
+        logits.append(lm.forward(rows))
+        given.append(taken)
+    assert ours._fused._gpu.captures == 1
+    for found, expected in zip(*logits, strict=True):
+        same(found, expected)
+    ((at, found),), ((_, expected),) = given  # those before position 45 are not wanted
+    assert at == 50 and found.shape == (4, 3 * 32)
+    same(found, expected)
+    plain = read(ours, prompt(ours, 50), ids(4, 3))
+    assert torch.equal(plain[-1:], logits[0][1])  # a step that gives states has the same bits
 
 
 def test_space_for_partial_results_grows_with_the_text(monkeypatch):
