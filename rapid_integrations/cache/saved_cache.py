@@ -270,7 +270,7 @@ def _state_of(path: Path, saved: SavedPrefix, held: list[tuple[int, LayersState]
     matrices, inputs = first.matrices.shape, first.inputs.shape
     if (
         len(shapes) > 1
-        or (len(matrices), len(inputs), min(saved.every, saved.rates) > 0) != (4, 3, True)
+        or (len(matrices), len(inputs), saved.every > 0 <= saved.rates) != (4, 3, True)  # some have no rates
         or matrices[0] != inputs[0]
         or {first.matrices.dtype, first.inputs.dtype} != {torch.float32}
     ):

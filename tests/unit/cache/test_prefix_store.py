@@ -616,7 +616,8 @@ def test_states_come_back_and_texts_go_on_from_them(store):
         ({"states": "[100, 700]"}, "states behind"),
         ({"states": "[100]"}, "something else"),
         ({"every": "0"}, "states have shapes"),
-        ({"rates": "0"}, "states have shapes"),
+        ({"rates": "0"}, "does not match its digest"),
+        ({"rates": "-1"}, "states have shapes"),
     ],
 )
 def test_a_file_with_other_states_than_it_says_is_refused(tmp_path, wrong, said):
