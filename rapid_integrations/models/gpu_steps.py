@@ -79,7 +79,6 @@ def _has_more(layer: Layer) -> bool:
     factors = []
     if attention is not None:
         parts.append(attention.adapter)
-        factors.append(attention.factor)
     if isinstance(mlp, Mlp):
         parts += [mlp.adapter, mlp.sparsity]
         factors += [mlp.gate_factor, mlp.factor]

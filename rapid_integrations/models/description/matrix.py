@@ -82,9 +82,8 @@ def _taken(whole: Tensor, numbers: Tensor, dimension: int) -> Tensor:
     """Return slices of a tensor by their numbers, of which -1 stands for zeros."""
     numbers = numbers.to(whole.device)
     found = whole.index_select(dimension, numbers.clamp(min=0))
-    if bool((numbers >= 0).all()):
-        return found
-    return found.index_fill(dimension, (numbers < 0).nonzero()[:, 0], 0)
+    absent = (numbers < 0).view([-1 if axis == dimension else 1 for axis in range(whole.dim())])
+    return found.masked_fill(absent, 0)
 
 
 @dataclass(frozen=True)

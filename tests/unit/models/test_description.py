@@ -17,7 +17,8 @@ MODULES = [import_module(each.name) for each in pkgutil.iter_modules(description
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_the_package_names_every_part(module):
     # `kept_model` writes and reads those parts alone that the package names.
-    own = {name for name, each in vars(module).items() if getattr(each, "__module__", "") == module.__name__}
+    named = {name: each for name, each in vars(module).items() if not name.startswith("_")}
+    own = {name for name, each in named.items() if getattr(each, "__module__", "") == module.__name__}
     assert own and own <= set(description.__all__)
     assert all(getattr(description, name) is getattr(module, name) for name in own)
 

@@ -45,9 +45,10 @@ def test_what_the_kernels_cannot_say_of_a_layer_is_left_to_the_operators(monkeyp
     layers = [changed(layer) for layer in described.layers]
     monkeypatch.setattr(module, "why_not_cuda", lambda device: "")
     monkeypatch.setattr(module, "why_not_served", lambda model: "served so far")  # the kernels need Triton
-    steps, reason = module.gpu_steps(replace(described, layers=layers), fused._layers, fused._head, 4)
+    changed_one = replace(described, layers=layers)
+    steps, reason = module.gpu_steps(changed_one, fused._layers, fused._head, 4)
     assert steps is None
-    assert reason == ("served so far" if layers == list(described.layers) else module._MORE)
+    assert reason == ("served so far" if layers == list(described.layers) else changed_one.beyond_gpus or module._MORE)
 
 
 def test_a_table_without_numbers_is_left_to_the_operators(monkeypatch):
