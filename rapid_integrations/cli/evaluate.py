@@ -145,6 +145,7 @@ def run(
                 "eta_rule": ETA_RULE,
                 **({"chat_template_kwargs": arguments} if arguments else {}),
             },
+            defaults={"compression": CompressionConfig(preset=retrieval).model_dump()},
         )
         with ProgressView(stderr) as progress:
             engine = models.load(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PER_TOKEN = 0.02
 """Passes that each token of the output adds: the share of the time that may be lost where no draft is ever right."""
-FIRST = 1.0
+FIRST = 0.5
 """Passes that may be lost at the beginning, to find out how often drafts are right."""
 
 

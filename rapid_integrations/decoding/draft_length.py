@@ -172,7 +172,8 @@ class AdaptiveDraftLength:
 
     An account bounds what drafts may lose (`account.py`). So drafts are short at first and become longer with what they
     gain. If none pays, one token is tried again at growing distances, at the longest one if drafts would not even pay
-    if every token were right: a writer that costs nearly a pass.
+    if every token were right: a writer that costs nearly a pass. A writer is only asked if that promises `MARGIN`: what
+    it costs is certain, and what it gains is an estimate.
 
     The law never depends on K, so the distribution of the output does not either.
 
@@ -188,6 +189,7 @@ class AdaptiveDraftLength:
     TOKEN_MEMORY = 0.97  # weight of the past in the acceptance, per token that was tried
     PLAIN_MEMORY = 0.99  # the same per token without a draft: the text may have changed since
     FIRST_WAIT, LONGEST_WAIT = 16, 256  # tokens before drafting is tried again; each wait is twice the one before
+    MARGIN = 1.05  # speed over that without a draft that drafts of a writer have to promise
 
     def __init__(
         self,
@@ -202,6 +204,7 @@ class AdaptiveDraftLength:
         self._verify = LinearCost(costs.verify, costs.verify_per_token, shares[0])
         self._score = LinearCost(costs.score, costs.score_per_token, shares[1])
         self._propose = costs.propose
+        self._margin = self.MARGIN if costs.propose else 1.0
         self._propose_measured = False
         self._score_when_accepted = costs.score_when_accepted
         self._measure = measure
@@ -218,6 +221,8 @@ class AdaptiveDraftLength:
     def next(self) -> int:
         """Return the best K that the account covers. If it is 0, sometimes return 1: drafting may pay again."""
         best = max(range(self._min, self._max + 1), key=self._speed)
+        if not self._min and self._speed(best) <= self._margin * self._speed(0):
+            best = 0
         if best > 0:
             self._wait = self.FIRST_WAIT
         elif self._plain >= self._wait:
@@ -235,7 +240,8 @@ class AdaptiveDraftLength:
     @property
     def _may_pay(self) -> bool:
         """Whether drafts are faster than none if nearly every token is right."""
-        return any(self._speed(k, _NEARLY_ALL) > self._speed(0) for k in range(1, self._max + 1))
+        enough = self._margin * self._speed(0)
+        return any(self._speed(k, _NEARLY_ALL) > enough for k in range(1, self._max + 1))
 
     def _more(self, length: int, accepted: int) -> float:
         """Return what a round's draft adds to a pass without one, as a share of that."""

@@ -83,19 +83,21 @@ class PredictionFile:
     Args:
         path: the file. It and its folder are created if they are missing.
         settings: everything that predictions depend on besides their key: models, sampling, seed.
+        defaults: what a setting stood for before a file could name it. So a run that an older version began goes on.
 
     Raises:
         ConfigurationError: the file holds predictions of other settings or other content, is written by another
             process, or cannot be written.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], defaults: Mapping[str, Any] = {}) -> None:
         self.path = path
         settings = json.loads(json.dumps(settings))
         self.predictions: dict[Key, Prediction] = {}
         self._lines = _Lines.of(path)
         if _begun(path):
             found, predictions, whole = _read(path)
+            found = _completed(found, json.loads(json.dumps(defaults)))
             if found != settings:
                 changed = sorted(k for k in {*found, *settings} if found.get(k) != settings.get(k))
                 told = "; ".join(f"{k}: {found.get(k)!r} there, {settings.get(k)!r} here" for k in changed)
@@ -181,6 +183,15 @@ def _not_written(path: Path, error: OSError) -> ConfigurationError:
         f"{path} cannot be written ({error.strerror or error}): make room, or choose another folder. What is there "
         "already is kept, and the same command goes on from it"
     )
+
+
+def _completed(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the defaults of those that are missing, in settings of settings, too."""
+    whole = {**defaults, **settings}
+    for name, default in defaults.items():
+        if isinstance(default, dict) and isinstance(whole[name], dict):
+            whole[name] = _completed(whole[name], default)
+    return whole
 
 
 def _begun(path: Path) -> bool:

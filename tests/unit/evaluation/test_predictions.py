@@ -56,6 +56,18 @@ def test_other_settings_are_refused(tmp_path):
         PredictionFile(path, {**SETTINGS, "seed": 1})
 
 
+def test_a_run_goes_on_with_a_version_that_has_further_settings(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    PredictionFile(path, {**SETTINGS, "compression": {"ratio": 0.2}}).add(prediction(item="0"))
+    later, defaults = {"ratio": 0.2, "opening_tokens": 0}, {"compression": {"ratio": 0.1, "opening_tokens": 0}}
+    file = PredictionFile(path, {**SETTINGS, "compression": later}, defaults)
+    assert [each.item for each in file.predictions.values()] == ["0"]
+    with pytest.raises(ConfigurationError, match="'opening_tokens': 128"):
+        PredictionFile(path, {**SETTINGS, "compression": {**later, "opening_tokens": 128}}, defaults)
+    with pytest.raises(ConfigurationError, match="'ratio': 0.1"):
+        PredictionFile(path, {**SETTINGS, "compression": {**later, "ratio": 0.1}}, defaults)
+
+
 @pytest.mark.parametrize("text", ["some notes\n", "some notes", "[1]\n", json.dumps({"run": {}}) + '\n{"task": "t"}\n'])
 def test_something_else_is_no_prediction_file(tmp_path, text):
     path = tmp_path / "notes.txt"
