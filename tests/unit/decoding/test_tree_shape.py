@@ -15,6 +15,8 @@ def test_a_token_is_proposed_if_it_pays():
     assert shape.choose([]) == 0
     assert shape.choose([0.05]) == 0  # a row costs a tenth
     assert shape.choose([0.9, 0.8, 0.7, 0.01]) == 3
+    assert shape.choose([0.99] * 20) == 5  # more than half a pass cannot be lost yet
+    shape.observe(times(3, 1.3))
     assert shape.choose([0.99] * 20) == 8
 
 
