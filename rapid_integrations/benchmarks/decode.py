@@ -17,6 +17,7 @@ from statistics import mean, median
 from typing import Any, Final, TypeAlias
 
 from rapid_integrations.benchmarks.forward_clock import ForwardClock
+from rapid_integrations.benchmarks.interrupted import kept_if_interrupted
 from rapid_integrations.benchmarks.peers import PEERS, Peer, PeerSource, TimedTokens, open_peers, require_known
 from rapid_integrations.benchmarks.prompts import prompt_of_length, room_beside
 from rapid_integrations.benchmarks.round_costs import RoundCosts, measured_costs
@@ -77,6 +78,7 @@ class DecodeResult:
     skipped: dict[str, str] = field(default_factory=dict)
     prompt_tokens: list[int] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    interrupted: bool = False
 
     @property
     def methods(self) -> list[str]:
@@ -130,6 +132,7 @@ class DecodeResult:
             "skipped": self.skipped,
             "prompt_tokens": spread(self.prompt_tokens),
             "questions": len(self.prompt_tokens),
+            "interrupted": self.interrupted,
             "target": self.target,
             "drafter": self.drafter,
             "settings": self.settings,
@@ -242,7 +245,10 @@ class DecodeBench:
         self._clock = ForwardClock()
 
     def run(self, questions: Sequence[Question]) -> DecodeResult:
-        """Run the benchmark. Each method first answers the first question in a few tokens, as a warm-up."""
+        """Run the benchmark. Each method first answers the first question in a few tokens, as a warm-up.
+
+        Ctrl-C ends it with the questions that every method has answered.
+        """
         prompts = [prompt_of_length(self._engine, question, self._context_tokens) for question in questions]
         result = DecodeResult(
             target=self._engine.target.name,
@@ -266,12 +272,13 @@ class DecodeBench:
             for method in methods.values():
                 method(prompts[0], _WARM_UP_TOKENS)
                 self._progress("benchmark", done := done + 1, steps)
-            for number, prompt in enumerate(prompts):
-                result.prompt_tokens.append(self._engine.count_tokens(prompt))
-                for _ in range(self._repeats):
-                    for name, method in methods.items():  # in turn, so that a drift of the machine affects all methods
-                        result.runs.append(self._timed(name, number, method, prompt))
-                        self._progress("benchmark", done := done + 1, steps)
+            with kept_if_interrupted(result):
+                for number, prompt in enumerate(prompts):
+                    result.prompt_tokens.append(self._engine.count_tokens(prompt))
+                    for _ in range(self._repeats):
+                        for name, method in methods.items():  # in turn, so that a drift of the machine affects all
+                            result.runs.append(self._timed(name, number, method, prompt))
+                            self._progress("benchmark", done := done + 1, steps)
         return result
 
     def _open_peers(self, prompt: Prompt) -> tuple[dict[str, Peer], dict[str, str]]:

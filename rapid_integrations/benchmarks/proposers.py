@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Final
 
+from rapid_integrations.benchmarks.interrupted import kept_if_interrupted
 from rapid_integrations.benchmarks.prompts import prompt_of_length, room_beside
 from rapid_integrations.config import SamplingParams, SpeculationConfig
 from rapid_integrations.engine.engine import RapidEngine
@@ -51,6 +52,7 @@ class ProposersResult:
     machine: dict[str, str | int]
     prompt_tokens: list[int] = field(default_factory=list)
     runs: list[ProposerRun] = field(default_factory=list)
+    interrupted: bool = False
 
     @property
     def kinds(self) -> list[str]:
@@ -82,6 +84,7 @@ class ProposersResult:
             "law": self.runs[0].stats.law,
             "prompt_tokens": spread(self.prompt_tokens),
             "questions": len(self.prompt_tokens),
+            "interrupted": self.interrupted,
             "target": self.target,
             "drafter": self.drafter,
             "machine": self.machine,
@@ -163,7 +166,10 @@ class ProposersBench:
         self._temperature = temperature
 
     def run(self, questions: Sequence[Question]) -> ProposersResult:
-        """Run the benchmark. Each proposer first answers the first question in a few tokens, as a warm-up."""
+        """Run the benchmark. Each proposer first answers the first question in a few tokens, as a warm-up.
+
+        Ctrl-C ends it with the questions that every proposer has answered.
+        """
         engine = self._engine
         result = ProposersResult(engine.target.name, engine.drafter.name, describe_machine(engine.target.device))
         prompts = [prompt_of_length(engine, question, self._context_tokens) for question in questions]
@@ -173,15 +179,16 @@ class ProposersBench:
             self._answer(name, prompts[0], _WARM_UP_TOKENS)
             self._progress("benchmark", done := done + 1, steps)
         order = list(self._names)
-        for number, (question, prompt) in enumerate(zip(questions, prompts, strict=True)):
-            result.prompt_tokens.append(engine.count_tokens(prompt))
-            for _ in range(self._repeats):
-                for name in order:
-                    answer = self._answer(name, prompt, self._new_tokens)
-                    kind = question.kind or "any"
-                    result.runs.append(ProposerRun(name, number, kind, tuple(answer.token_ids), answer.stats))
-                    self._progress("benchmark", done := done + 1, steps)
-                order.reverse()  # a steady drift of the machine then favours no proposer
+        with kept_if_interrupted(result):
+            for number, (question, prompt) in enumerate(zip(questions, prompts, strict=True)):
+                result.prompt_tokens.append(engine.count_tokens(prompt))
+                for _ in range(self._repeats):
+                    for name in order:
+                        answer = self._answer(name, prompt, self._new_tokens)
+                        kind = question.kind or "any"
+                        result.runs.append(ProposerRun(name, number, kind, tuple(answer.token_ids), answer.stats))
+                        self._progress("benchmark", done := done + 1, steps)
+                    order.reverse()  # a steady drift of the machine then favours no proposer
         return result
 
     def _answer(self, name: str, prompt: Prompt, tokens: int) -> Completion:

@@ -73,6 +73,7 @@ class SweepResult:
 
     contexts: list[Point] = field(default_factory=list)
     retrievals: list[Point] = field(default_factory=list)
+    interrupted: bool = False
 
     @property
     def last(self) -> DecodeResult:
@@ -86,6 +87,7 @@ class SweepResult:
             "contexts": [point.summary() for point in self.contexts],
             "retrievals": [point.summary() for point in self.retrievals],
             "questions": len(self.last.prompt_tokens),
+            "interrupted": self.interrupted,
             "target": self.last.target,
             "drafter": self.last.drafter,
             "settings": self.last.settings,
@@ -117,7 +119,8 @@ def sweep(
         methods: methods of this engine, see `benchmarks.decode`.
         speculation: settings of "rapid".
         new_tokens: maximum length of an answer.
-        on_progress: is called with ("benchmark", done, total) for each point.
+        on_progress: is called with ("benchmark", done, total) for each point. Ctrl-C ends the sweep with those
+            that are whole.
         source, peers: see `DecodeBench`.
 
     Raises:
@@ -130,7 +133,7 @@ def sweep(
         )
 
     def measured(context: int, compression: CompressionConfig | None, methods: Sequence[str]) -> DecodeResult:
-        return DecodeBench(
+        found = DecodeBench(
             engine,
             speculation=speculation,
             context_tokens=context,
@@ -142,15 +145,23 @@ def sweep(
             methods=methods,
             compression=compression,
         ).run(questions)
+        if found.interrupted:  # points are medians of the same questions
+            raise KeyboardInterrupt
+        return found
 
     result = SweepResult()
-    for context in sorted(set(contexts)):
-        found = measured(context, None, methods)
-        result.contexts += [Point(context, None, method, found) for method in found.methods]
     longest = max(contexts)
-    for retrieval in sorted(set(retrievals)):
-        found = measured(longest, _budget(retrieval, longest), ("rapid",))
-        result.retrievals.append(Point(longest, retrieval, "rapid", found))
+    try:
+        for context in sorted(set(contexts)):
+            found = measured(context, None, methods)
+            result.contexts += [Point(context, None, method, found) for method in found.methods]
+        for retrieval in sorted(set(retrievals)):
+            found = measured(longest, _budget(retrieval, longest), ("rapid",))
+            result.retrievals.append(Point(longest, retrieval, "rapid", found))
+    except KeyboardInterrupt:
+        if not result.contexts:
+            raise
+        result.interrupted = True
     return result
 
 

@@ -15,8 +15,8 @@ import typer
 from rich.table import Table
 
 from rapid_integrations.benchmarks.figures import print_table
-from rapid_integrations.cli.console import require_writable, stdout
-from rapid_integrations.cli.interruption import ends_in_order
+from rapid_integrations.cli.console import require_writable, say, stdout
+from rapid_integrations.cli.interruption import INTERRUPTED, ends_in_order
 from rapid_integrations.cli.options import DOCUMENTS, OUTPUT, ModelOptions
 from rapid_integrations.config import Quantization
 from rapid_integrations.errors import ConfigurationError, MissingExtraError
@@ -83,7 +83,10 @@ def show_results(
 ) -> None:
     """Draw the plot, and print the tables, unless only JSON is asked for, and the summary as one JSON line.
 
-    What was measured is printed even if the plot fails.
+    What was measured is printed even if the plot fails, and if Ctrl-C ended the benchmark.
+
+    Raises:
+        typer.Exit: it did.
     """
     try:
         if draw is not None:
@@ -92,6 +95,9 @@ def show_results(
         for table in () if as_json else tables:
             print_table(stdout, table)
         sys.stdout.write(json.dumps(summary) + "\n")
+    if summary.get("interrupted"):
+        say("interrupted: these are the figures of what was whole")
+        raise typer.Exit(INTERRUPTED)
 
 
 def listed_names(value: str) -> list[str]:
