@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from rapid_integrations.decoding.account import Account
+from rapid_integrations.decoding import account
 from rapid_integrations.decoding.row_share import RowShare
 
 SHARE_PER_TOKEN = 0.05
@@ -189,7 +189,7 @@ class AdaptiveDraftLength:
     TOKEN_MEMORY = 0.97  # weight of the past in the acceptance, per token that was tried
     PLAIN_MEMORY = 0.99  # the same per token without a draft: the text may have changed since
     FIRST_WAIT, LONGEST_WAIT = 16, 256  # tokens before drafting is tried again; each wait is twice the one before
-    MARGIN = 1.05  # speed over that without a draft that drafts of a writer have to promise
+    MARGIN = 1.03  # speed over that without a draft that drafts of a writer have to promise
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class AdaptiveDraftLength:
         self._score_when_accepted = costs.score_when_accepted
         self._measure = measure
         self._accepted, self._tried = 3.0, 4.0  # a prior of 0.75 with the weight of four tokens
-        self._account = Account()
+        self._account = account.Account(account.FIRST_OF_A_WRITER if costs.propose else account.FIRST)
         self._plain = 0  # tokens since drafting last seemed to pay, or was tried
         self._wait = self.FIRST_WAIT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from rapid_integrations.decoding.account import Account
+from rapid_integrations.decoding import account
 from rapid_integrations.decoding.draft_length import NO_SHARES, CostModel, LinearCost, RoundTimes, Shares
 
 
@@ -70,7 +70,7 @@ class AdaptiveShape:
         self._verify = LinearCost(costs.verify, costs.verify_per_token, shares[0])
         self._score = LinearCost(costs.score, costs.score_per_token, shares[1])
         self._measure = measure
-        self._account = Account()
+        self._account = account.Account(account.FIRST)
 
     def choose(self, chances: Sequence[float]) -> int:
         """Return how many tokens to propose."""

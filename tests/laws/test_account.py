@@ -28,6 +28,7 @@ PROMPT = (0, 1, 0, 2, 1, 0, 0, 1)
 def chosen(monkeypatch):
     """Let an account cover one wrong token, and no more; returns every length that is chosen."""
     monkeypatch.setattr(account, "FIRST", 0.35)
+    monkeypatch.setattr(account, "FIRST_OF_A_WRITER", 0.35)
     monkeypatch.setattr(account, "PER_TOKEN", 0.1)
     monkeypatch.setattr(AdaptiveDraftLength, "FIRST_WAIT", 1)
     lengths, decide = [], AdaptiveDraftLength.next

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapid_integrations.decoding.account import FIRST, PER_TOKEN, Account
+from rapid_integrations.decoding.account import FIRST, FIRST_OF_A_WRITER, PER_TOKEN, Account
 from rapid_integrations.decoding.draft_length import AdaptiveDraftLength, CostModel, RoundTimes
 from rapid_integrations.decoding.tree_shape import AdaptiveShape
 
@@ -41,7 +41,8 @@ COSTS = st.builds(CostModel, st.floats(0, 2), st.just(0.0), st.just(1.0), st.flo
 @given(COSTS, st.floats(0, 1), st.integers(1, 300), st.integers(0, 9))
 def test_what_drafts_lose_is_bounded(costs, acceptance, tokens, seed):
     passes, done = cost_of(Lengths(16, costs, measure=False), acceptance, costs, tokens, seed)
-    assert passes <= done + FIRST + PER_TOKEN * done + 1e-6
+    first = FIRST_OF_A_WRITER if costs.propose else FIRST
+    assert passes <= done + first + PER_TOKEN * done + 1e-6
 
 
 @given(st.floats(0, 0.5), st.floats(0, 1), st.integers(1, 300))
@@ -51,8 +52,12 @@ def test_so_is_what_trees_lose(row, acceptance, tokens):
     assert passes <= done + FIRST + PER_TOKEN * done + 1e-6
 
 
-def test_an_answer_of_17_tokens_loses_less_than_a_twentieth():
+def test_an_answer_of_17_tokens_loses_less_than_a_twentieth_to_copies():
     assert FIRST + 17 * PER_TOKEN < 0.05 * 17
+
+
+def test_and_one_of_64_tokens_to_a_writer():
+    assert FIRST_OF_A_WRITER + 64 * PER_TOKEN < 0.05 * 64
 
 
 @pytest.mark.parametrize("acceptance", [0.6, 0.8, 0.95])
@@ -64,7 +69,7 @@ def test_good_drafts_lose_little_of_their_gain(acceptance):
 
 
 def test_gains_pay_for_longer_drafts():
-    account = Account()
+    account = Account(FIRST)
     assert account.covers(FIRST) and not account.covers(FIRST + 0.01)
     account.book(accepted=3, more=0.5)
     assert account.covers(FIRST + 2.5)

@@ -133,7 +133,7 @@ class Model:
 class TestTreeHybrid:
     """What it prefers, over a text in which 4 follows (2, 3) and (1, 2, 3)."""
 
-    @pytest.fixture(params=[(0.4, True), (2.0, False)], ids=["drafts pay", "drafts do not pay"])
+    @pytest.fixture(params=[(0.6, True), (2.0, False)], ids=["drafts pay", "drafts do not pay"])
     def case(self, request):
         propose, pays = request.param
         drafted = AdaptiveDraftLength(8, CostModel(propose, 0, 1, 0.05))
