@@ -1,7 +1,4 @@
-"""Texts are split as llama.cpp splits them, by every name that files have for it: `pip install xllamacpp`.
-
-Files that say "default", or nothing, are left out: llama.cpp has a way of its own for them, with a warning.
-"""
+"""Texts are split as llama.cpp splits them, by every name that files have for it: `pip install xllamacpp`."""
 
 import json
 import urllib.request
@@ -9,8 +6,8 @@ import urllib.request
 import pytest
 from tokenizers import pre_tokenizers
 
-from rapid_integrations.models.gguf.byte_level import AS_GPT_2, SINGLE_DIGITS, SPLITS
 from rapid_integrations.models.gguf.header import read_header
+from rapid_integrations.models.gguf.splits import SPLITS
 from rapid_integrations.models.gguf.tokenizer import tokenizer_of
 from tests.toys.gguf_file import write_gguf
 from tests.toys.models import byte_tokenizer, tiny_model
@@ -35,7 +32,7 @@ def pairs():
     return tuple(dict.fromkeys(each for text in written for each in zip(text, text[1:], strict=False)))
 
 
-@pytest.mark.parametrize("name", sorted({*AS_GPT_2, *SINGLE_DIGITS, *SPLITS} - {None, "default"}))
+@pytest.mark.parametrize("name", sorted(SPLITS))
 def test_a_text_has_the_tokens_that_llama_cpp_gives_it(tmp_path, name):
     xllamacpp = pytest.importorskip("xllamacpp")
     merges = (*WHOLE, *pairs())
