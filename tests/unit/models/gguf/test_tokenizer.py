@@ -2,10 +2,13 @@
 
 import pytest
 
+from rapid_integrations.engine.loaded_models import require_one_vocabulary
 from rapid_integrations.errors import UnsupportedModelError
 from rapid_integrations.models.gguf.tokenizer import require_known, tokenizer_of
+from rapid_integrations.models.loader import load
+from tests.toys.gguf_file import write_gguf
 from tests.toys.gguf_vocabulary import BYTES, FALLBACKS, pieces, write_vocabulary
-from tests.toys.models import CHATML, SPECIAL_TOKENS, byte_tokenizer
+from tests.toys.models import CHATML, SPECIAL_TOKENS, byte_tokenizer, tiny_model
 
 TOKENS = (*BYTES, *SPECIAL_TOKENS, "th")
 
@@ -88,3 +91,15 @@ def test_characters_and_bytes_in_one_file(tmp_path):
     tokens = ("<unk>", "\u2581", "a", "\u2581a", *FALLBACKS)
     tokenizer = tokenizer_of(write_vocabulary(tmp_path, tokens, pre="gemma4", merges=["\u2581 a"], unknown_token_id=0))
     assert pieces(tokenizer, "a a\u00e9") == ["a", "\u2581a", "<0xC3>", "<0xA9>"]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_with_a_row_for_each_token_and_no_more_runs(tmp_path, dtype):
+    """As Llama 3's. With "<|endoftext|>", which transformers adds to every such tokenizer, it would lack a row."""
+    tokenizer = byte_tokenizer(merges=[("t", "h")])
+    model = tiny_model("llama", 1, vocab_size=len(tokenizer))
+    (path,) = write_gguf(tmp_path / "a.gguf", model, tokenizer, [("t", "h")], tokenizer__ggml__pre="llama-bpe")
+    loaded = load(path, dtype=dtype)
+    require_one_vocabulary(loaded)
+    assert loaded.lm.vocab_size == len(tokenizer) == loaded.vocabulary.highest_token_id + 1
