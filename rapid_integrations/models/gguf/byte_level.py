@@ -53,7 +53,7 @@ def _decoder(tokens: TokenList) -> Any:
 
     of_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet, written = set(of_bytes.alphabet()), "\n".join(tokens.texts)
-    whole = (tokens.texts[index] for index in tokens.whole())
-    letters = [text for text in whole if not text.isascii() and set(text) <= alphabet and written.count(text) == 1]
+    single = {text for index in tokens.whole() if len(text := tokens.texts[index]) == 1 and not text.isascii()}
+    letters = sorted(text for text in single & alphabet if written.count(text) == 1)
     spelt = [decoders.Replace(text, of_bytes.pre_tokenize_str(text)[0][0]) for text in letters]
     return decoders.Sequence([*spelt, decoders.ByteLevel()]) if spelt else decoders.ByteLevel()

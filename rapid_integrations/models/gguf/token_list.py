@@ -38,6 +38,7 @@ _ALWAYS_CONTROL = (KNOWN_ENDS - {"</s>"}) | {
     *("<\uff5cfim\u2581begin\uff5c>", "<\uff5cfim\u2581hole\uff5c>", "<\uff5cfim\u2581end\uff5c>"),
 }
 _KEPT_WITH_SPACE = frozenset({"<unk>", "<s>", "<|endoftext|>"})
+_LONGEST = 1024  # characters of a token; the work of finding its merges grows with the square
 _AGAIN = "Take another GGUF file of the model, or convert it again with llama.cpp"
 
 
@@ -87,6 +88,8 @@ def token_list(header: GgufHeader) -> TokenList:
     """
     texts = _array(header, "tokens", str)
     texts = [text or f"[EMPTY_{index}]" for index, text in enumerate(texts)]
+    if (longest := max(map(len, texts))) > _LONGEST:
+        raise refused(header, f"it has a token of {longest:,} characters ({_LONGEST:,} at most)")
     if len(by_text := {text: index for index, text in enumerate(texts)}) < len(texts):
         second = next(index for index, text in enumerate(texts) if by_text[text] != index)
         raise refused(

@@ -124,7 +124,9 @@ def test_ids_that_are_none_do_not_count():
     assert wrap(model, byte_tokenizer()).vocabulary.eos_token_ids == {EOS_ID, IM_END_ID}
 
 
-@pytest.mark.parametrize("key", ["eot_token_id", "eom_token_id"])
+@pytest.mark.parametrize(
+    "key", ["eot_token_id", "eom_token_id", "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id"]
+)
 def test_a_gguf_file_says_what_ends_a_turn(tmp_path, key):
     """And loads so from its kept copy, too."""
     merges = (("t", "h"),)

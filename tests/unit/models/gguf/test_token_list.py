@@ -23,6 +23,13 @@ def test_a_token_that_is_not_utf_8_is_refused(tmp_path):
         token_list(write_vocabulary(tmp_path, [*(str(each).encode() for each in range(300)), b"\xff"], kinds=()))
 
 
+def test_a_token_of_a_thousand_letters_is_refused(tmp_path):
+    """To look for the merges of a token of megabytes would take hours."""
+    assert token_list(write_vocabulary(tmp_path, ["a", "b" * 1024])).texts[1] == "b" * 1024
+    with pytest.raises(ModelLoadError, match=r"it has a token of 1,025 characters \(1,024 at most\)"):
+        token_list(write_vocabulary(tmp_path, ["a", "b" * 1025]))
+
+
 def test_tokens_that_are_no_texts_are_refused(tmp_path):
     with pytest.raises(ModelLoadError, match=r"tokenizer\.ggml\.tokens does not hold a str for each token"):
         token_list(write_vocabulary(tmp_path, [1, 2], kinds=()))
