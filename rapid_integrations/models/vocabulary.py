@@ -76,7 +76,7 @@ class Vocabulary(SharedResource):
         # An end that is an ordinary token is text. An end that only the GGUF file or the template names is not.
         ends = self.eos_token_ids & added.keys()
         self._special_ids = frozenset(index for index, token in added.items() if token.special) | ends
-        # Templates are indented with blanks, which Gemma and others have tokens of their own for.
+        # Templates are indented with blanks, for which MPT, GPT-NeoX and OLMo have tokens of their own.
         self._control_ids = ends | {
             index
             for index, token in added.items()

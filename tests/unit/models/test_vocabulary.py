@@ -137,7 +137,7 @@ def test_a_token_that_is_control_by_the_template_only_counts():
 
 
 def test_blanks_that_a_template_is_indented_with_are_no_control_tokens():
-    """Gemma's vocabulary has tokens of its own for line breaks and blanks, which no model takes for control tokens."""
+    """MPT's, GPT-NeoX's and OLMo's vocabularies have tokens of their own for runs of blanks."""
     tokenizer = byte_tokenizer(chat_template="{% for m in messages %}\n  {{ m['content'] }}\n\n{% endfor %}")
     tokenizer.add_tokens([AddedToken(each, special=False, normalized=False) for each in ("\n", "\n\n", "  ")])
     line, lines, blanks = tokenizer.convert_tokens_to_ids(["\n", "\n\n", "  "])
