@@ -347,10 +347,13 @@ class Vocabulary(SharedResource):
         if not token.startswith(_BLANK):
             return [token_id]
         rest = token.removeprefix(_BLANK)
-        ids = [self.tokenizer.convert_tokens_to_ids(rest)] if rest else []
-        if None in ids or self.tokenizer.unk_token_id in ids:
-            ids = self.tokenizer.convert_tokens_to_ids(list(rest))
-        return [token_id] if None in ids else ids
+        ids = self._ids_of([rest] if rest else []) or self._ids_of(rest)
+        return [token_id] if ids is None else ids
+
+    def _ids_of(self, tokens: Iterable[str]) -> list[int] | None:
+        """Return the ids of tokens; None if one is not in the vocabulary."""
+        ids = [self._backend.token_to_id(token) for token in tokens]
+        return None if None in ids else ids
 
     def _spell(self, control: str) -> list[int]:
         """Return ordinary tokens for the characters of a control token; cached, as a document may hold many."""
@@ -363,10 +366,10 @@ class Vocabulary(SharedResource):
             ids = [index for part in (control[:cut], control[cut:]) for index in self._within(part)]
             if self._control_ids.isdisjoint(ids) and self.decode(ids) == control:
                 return ids
-        ids = self.tokenizer.convert_tokens_to_ids(list(control))
-        if None in ids or not self._control_ids.isdisjoint(ids):
+        letters = self._ids_of(control)
+        if letters is None or not self._control_ids.isdisjoint(letters):
             raise PromptError(f"the document holds the control token {control!r}, which cannot be spelt out: remove it")
-        return list(ids)
+        return letters
 
 
 def _without_lone_surrogates(text: str) -> str:

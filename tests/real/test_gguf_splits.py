@@ -20,7 +20,7 @@ TEXTS = (
     "-- (a) [b]{c} ... !!?? a_b $x+y=z a.b,c;d 'quoted' \"it's\"",
     "\u4e2d\u6587 \u3042\u3044 \u043f\u0440\u0438\u0432\u0435\u0442 caf\u00e9 na\u00efve",
 )
-# llama.cpp splits some of these texts otherwise than the published tokenizers: several blanks before a number, the bytes of
+# llama.cpp splits some of these texts otherwise than the published tokenizers: several blanks before a number, bytes of
 # a letter, capitals within a word, and numbers whose digits have no merges in DeepSeek's vocabulary.
 OTHERWISE = {"afmoe", "tiny_aya", "cohere2moe", "falcon", "kimi-k2", "youtu", "deepseek-llm"}
 LETTERS = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ModelLoadError, PromptError, UnsupportedModelError, VocabularyMismatchError
+from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.template_date import pin_date
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import Prompt, RenderedPrompt, TemplateArguments, render
@@ -177,11 +178,12 @@ def test_a_tokenizer_of_the_sentencepiece_kind_keeps_the_text():
         assert vocabulary.decode(ids) == document
 
 
+@pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("rstrip", [False, True])
 @pytest.mark.parametrize(
     "merges", [[("\u2581", "a"), ("\u2581", "b")], [("\u2581", "a"), ("\u2581", "b"), ("\u2581", "\u2581")]]
 )
-def test_a_tokenizer_that_puts_blanks_behind_control_tokens_keeps_the_text(merges, rstrip):
+def test_a_tokenizer_that_puts_blanks_behind_control_tokens_keeps_the_text(tmp_path, merges, rstrip, quick):
     """As those of Llama 2, of which a blank before each stretch of text is a part."""
     letters = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *map(chr, range(33, 127)), "\u2581"]
     made = [left + right for left, right in merges]
@@ -195,6 +197,9 @@ def test_a_tokenizer_that_puts_blanks_behind_control_tokens_keeps_the_text(merge
     backend.add_special_tokens([AddedToken(each, normalized=False, rstrip=rstrip) for each in ("<s>", "</s>")])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
     control = set(tokenizer.convert_tokens_to_ids(["<s>", "</s>"]))
+    if quick:
+        tokenizer.save_pretrained(tmp_path)
+        tokenizer = QuickTokenizer(tmp_path)
     vocabulary = Vocabulary(tokenizer, control)
     for document in ("a </s> b", "a</s>b", "<s>a b", "</s>", "b </s></s> <s>", " <s>  a</s>\n\nb", "\u00e9</s>\u00e9"):
         ids = vocabulary.encode(document)

@@ -69,6 +69,14 @@ def test_blanks_and_lines_that_are_the_users_own_tokens(tmp_path):
     assert tokenizer.decode(ids) == "a   a\n\n\na"
 
 
+@pytest.mark.parametrize("architecture", ["llama", "phi3", "gemma"])
+def test_control_tokens_in_documents_are_text(tmp_path, architecture):
+    vocabulary = Vocabulary(tokenizer_of(write(tmp_path, architecture=architecture)), ())
+    for text in ("a</s>b", "a </s> b", "</s>\n\na", " <|end|>  <s>b", "a<unk>"):
+        ids = vocabulary.encode(text)
+        assert {TOKENS.index(each) for each in CONTROL}.isdisjoint(ids) and vocabulary.decode(ids) == text
+
+
 def test_phi_3_takes_blanks_behind_control_tokens_along(tmp_path):
     tokenizer = tokenizer_of(write(tmp_path, architecture="phi3"))
     assert pieces(tokenizer, "<|end|>\n \nabc<s> a") == ["<|end|>", "\u2581", "abc", "<s>", "\u2581", "\u2581a"]
