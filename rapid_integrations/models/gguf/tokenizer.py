@@ -83,10 +83,11 @@ def _beside(header: GgufHeader) -> bool:
 
 
 def _say_what_is_guessed(header: GgufHeader) -> None:
+    name = header.metadata.get("tokenizer.ggml.pre")
     warnings.warn(
-        f"{header.path} does not say how the model splits a text (tokenizer.ggml.pre is "
-        f"{header.metadata.get('tokenizer.ggml.pre')!r}, as in files from before May 2024). It is split as GPT-2 does, so "
-        f"some words and numbers may have other tokens than in training. {_WAY_OUT}, or a file that was converted later",
+        f"{header.path} does not say how the model splits a text (tokenizer.ggml.pre is {name!r}, as in files from "
+        "before May 2024). It is split as GPT-2 does, so words and numbers may have other tokens than in training. "
+        f"{_WAY_OUT}, or a file that was converted later",
         stacklevel=5,
     )
 
