@@ -251,6 +251,9 @@ and PLaMo, and those that transformers has no model of (Grok, BailingMoE, Step 3
   hold the language model, which is what is read. Their second file ("mmproj") is refused.
 - What files leave out is what llama.cpp takes for granted: of Llama 4 the length of chunks and which layers are not
   rotated, of MiniCPM3 the factors on embeddings, of Trinity (`afmoe`) that every fourth layer sees all keys.
+- The file's tokenizer gives the tokens that llama.cpp gives, or those of the published tokenizer where llama.cpp's are
+  an approximation. A way to split texts that is not known here is refused. A `tokenizer.json` beside the file is taken
+  in its place.
 - Layers that predict further tokens ("nextn") are a [draft head](heads.md#layouts) of the file's own: GLM-4.5's files
   have them. Most files of DeepSeek V3, Nemotron 3 and Qwen3-Next are without theirs.
 

@@ -23,6 +23,12 @@ KNOWN_ENDS = frozenset(
         "<|end_of_turn|>",
         "<end_of_turn>",
         "<turn|>",
+        "<|tool_response>",
+        "<|call|>",
+        "<|calls|>",
+        "<|flush|>",
+        "<eos>",
+        "<EOT>",
         "<end_of_utterance>",
         "<|endoftext|>",
         "<|end_of_text|>",
@@ -40,10 +46,16 @@ KNOWN_ENDS = frozenset(
         "_<EOT>",
         "[e~[",
         "</s>",
+        # of a file or a repository of code, in models that complete code
+        *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|file_sep|>"),
+        *("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
     }
 )
-# Templates that split an answer into channels also write these between the channels.
+# Templates that split an answer into channels also write these between the channels. The two sets of tokens are those
+# of GPT-OSS and Solar Open, whose files may have another template.
 _BETWEEN_CHANNELS = {"<|end|>"}
+_OF_CHANNELS = ({"<|return|>", "<|call|>"}, {"<|calls|>", "<|flush|>"})
+_TAGS = {"</s>"}  # of HTML in Gemma's vocabulary, unless they are control tokens
 _ANSWER = "\ue000answer\ue001"
 
 Render = Callable[[list[dict[str, Any]], bool], str]
@@ -68,12 +80,12 @@ def end_token_ids(model: Any, tokenizer: Any, render: Render | None) -> frozense
     own_end = _ids(tokenizer.eos_token_id)
     # If the vocabulary lacks the tokenizer's end token, the tokenizer returns the id of the unknown token.
     found |= {index for index in own_end if tokenizer.convert_ids_to_tokens(index) == str(tokenizer.eos_token)}
-    channels = "<|channel|>" in str(tokenizer.chat_template or "")
-    found |= {
-        index
-        for token, index in control.items()
-        if token in KNOWN_ENDS and not (channels and token in _BETWEEN_CHANNELS)
-    }
+    channels = "<|channel|>" in str(tokenizer.chat_template or "") or any(
+        each <= control.keys() for each in _OF_CHANNELS
+    )
+    between = _BETWEEN_CHANNELS if channels else set()
+    ordinary = {token.content for token in tokenizer.added_tokens_decoder.values() if not token.special}
+    found |= {control[token] for token in control.keys() & KNOWN_ENDS - between - (ordinary & _TAGS)}
     if render is not None:
         found |= _ends_of_turns(render, control)
     return frozenset(index for index in found if 0 <= index < _highest(model))

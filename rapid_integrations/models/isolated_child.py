@@ -17,7 +17,7 @@ from rapid_integrations.models.gguf.converted import check_tokens
 from rapid_integrations.models.gguf.description import architecture_of, configuration_of
 from rapid_integrations.models.gguf.kinds import refuse_gguf, refuse_unread
 from rapid_integrations.models.gguf.parts import parts_of, read_parts
-from rapid_integrations.models.gguf.tokenizer import splitting_as_trained, tokenizer_of
+from rapid_integrations.models.gguf.tokenizer import tokenizer_of
 from rapid_integrations.models.isolated import RESULT
 from rapid_integrations.models.loader import check_folder, errors_explained
 from rapid_integrations.models.safetensors_files import read_weights
@@ -73,8 +73,8 @@ def _tokenizer_of_gguf(path: Path) -> Any:
         refuse_unread(headers[0])
         where: dict[str, Any] = {"gguf_file": parts[0].name, "local_files_only": True}
         check_numbers(str(path), AutoConfig.from_pretrained(path.parent, **where).to_dict())
-        return splitting_as_trained(AutoTokenizer.from_pretrained(path.parent, **where), headers[0])
-    check_numbers(str(path), config)
+    else:
+        check_numbers(str(path), config)
     check_tokens(path, headers[0])
     return tokenizer_of(headers[0])
 

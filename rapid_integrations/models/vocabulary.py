@@ -76,8 +76,11 @@ class Vocabulary(SharedResource):
         # An end that is an ordinary token is text. An end that only the GGUF file or the template names is not.
         ends = self.eos_token_ids & added.keys()
         self._special_ids = frozenset(index for index, token in added.items() if token.special) | ends
+        # Templates are indented with blanks, for which MPT, GPT-NeoX and OLMo have tokens of their own.
         self._control_ids = ends | {
-            index for index, token in added.items() if token.special or token.content in template
+            index
+            for index, token in added.items()
+            if token.special or (token.content in template and token.content.strip())
         }
 
     @property
@@ -206,6 +209,9 @@ class Vocabulary(SharedResource):
                 safe += ids[done:at]
                 safe += self._spell(text[start:end])
                 done = at + 1
+                if self._puts_blanks and done < len(ids) and ids[done] not in self.tokenizer.added_tokens_decoder:
+                    safe += self._without_blank(ids[done])
+                    done += 1
         safe += ids[done:]
         return safe
 
@@ -324,6 +330,31 @@ class Vocabulary(SharedResource):
         bos = self.tokenizer.bos_token
         return bool(bos) and text.startswith(bos)
 
+    @cached_property
+    def _puts_blanks(self) -> bool:
+        """Whether the tokenizer puts a blank before each stretch of text, also behind a control token."""
+        normalizer = self._backend.normalizer
+        return normalizer is not None and b'"Prepend"' in normalizer.__getstate__()
+
+    def _within(self, text: str) -> list[int]:
+        """Return the ids of a stretch that stands within a text."""
+        ids: list[int] = self._encode(text, add_special_tokens=False).ids
+        return [*self._without_blank(ids[0]), *ids[1:]] if ids and self._puts_blanks else ids
+
+    def _without_blank(self, token_id: int) -> list[int]:
+        """Return ids for the text of a token without the blank that was put before it."""
+        token = str(self.tokenizer.convert_ids_to_tokens(token_id))
+        if not token.startswith(_BLANK):
+            return [token_id]
+        rest = token.removeprefix(_BLANK)
+        ids = self._ids_of([rest] if rest else []) or self._ids_of(rest)
+        return [token_id] if ids is None else ids
+
+    def _ids_of(self, tokens: Iterable[str]) -> list[int] | None:
+        """Return the ids of tokens; None if one is not in the vocabulary."""
+        ids = [self._backend.token_to_id(token) for token in tokens]
+        return None if None in ids else ids
+
     def _spell(self, control: str) -> list[int]:
         """Return ordinary tokens for the characters of a control token; cached, as a document may hold many."""
         if control not in self._spelt:
@@ -332,17 +363,13 @@ class Vocabulary(SharedResource):
 
     def _spelling(self, control: str) -> list[int]:
         for cut in range(1, len(control)):
-            ids = [
-                index
-                for part in (control[:cut], control[cut:])
-                for index in self._encode(part, add_special_tokens=False).ids
-            ]
+            ids = [index for part in (control[:cut], control[cut:]) for index in self._within(part)]
             if self._control_ids.isdisjoint(ids) and self.decode(ids) == control:
                 return ids
-        ids = self.tokenizer.convert_tokens_to_ids(list(control))
-        if None in ids or not self._control_ids.isdisjoint(ids):
+        letters = self._ids_of(control)
+        if letters is None or not self._control_ids.isdisjoint(letters):
             raise PromptError(f"the document holds the control token {control!r}, which cannot be spelt out: remove it")
-        return list(ids)
+        return letters
 
 
 def _without_lone_surrogates(text: str) -> str:

@@ -1,24 +1,26 @@
-"""The packaged model's tokenizer is the one that transformers converts, byte for byte."""
+"""The packaged model's tokenizer gives the tokens of the one that transformers converts, but splits otherwise."""
 
 import pytest
 
 from rapid_integrations import packaged
-from rapid_integrations.models.gguf import tokenizer as of_files
-from rapid_integrations.models.gguf.byte_level import byte_level
 from rapid_integrations.models.gguf.header import read_header
+from rapid_integrations.models.gguf.splits import splitting
 from rapid_integrations.models.gguf.tokenizer import tokenizer_of
+from tests.toys.repository import ROOT
 
 pytestmark = pytest.mark.slow
 
 
-def saved(tokenizer, folder):
-    tokenizer.save_pretrained(folder)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+def test_pages_have_the_tokens_of_transformers_tokenizer():
+    from transformers import PreTrainedTokenizerFast
 
-
-def test_it_is_converted_as_transformers_converts_it(tmp_path, monkeypatch):
     header = read_header(packaged.pull("smollm2-135m-instruct"))
-    assert byte_level(header) is not None
-    ours = saved(tokenizer_of(header), tmp_path / "ours")
-    monkeypatch.setattr(of_files, "byte_level", lambda header: None)
-    assert saved(tokenizer_of(header), tmp_path / "theirs") == ours
+    file = {"gguf_file": header.path.name, "local_files_only": True}
+    theirs = PreTrainedTokenizerFast.from_pretrained(header.path.parent, **file)
+    theirs.backend_tokenizer.pre_tokenizer = splitting("smollm")
+    ours = tokenizer_of(header)
+    assert ours.get_vocab() == theirs.get_vocab() and ours.special_tokens_map == theirs.special_tokens_map
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    assert len(pages) > 20
+    for page in pages:
+        assert ours(page.read_text())["input_ids"] == theirs(page.read_text())["input_ids"]

@@ -85,6 +85,7 @@ def write_tensors(path, architecture, tensors, tokenizer, merges, **metadata):
             (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(name, value)
     tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
     writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_merges([" ".join(pair) for pair in merges])
     writer.add_bos_token_id(BOS_ID)
@@ -169,6 +170,7 @@ def describe_tokenizer(writer, config, tokenizer, merges):
     assert len(tokens) == config.vocab_size
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     kinds = gguf.TokenType
     control = {*SPECIAL_TOKENS, *(token.content for token in tokenizer.added_tokens_decoder.values())}

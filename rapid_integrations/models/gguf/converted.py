@@ -33,15 +33,15 @@ from rapid_integrations.models.gguf.kinds import refuse_gguf, refuse_unread
 from rapid_integrations.models.gguf.parts import join, parts_of, read_parts
 from rapid_integrations.models.gguf.rope import rope_of
 from rapid_integrations.models.gguf.tensors import MappedTensors
-from rapid_integrations.models.gguf.tokenizer import splitting_as_trained, tokenizer_of
+from rapid_integrations.models.gguf.tokenizer import require_known, tokenizer_of
 from rapid_integrations.models.stored_model import stored_model
 from rapid_integrations.models.weights import require_all_weights
 from rapid_integrations.packaged.wheels import models_dir
 
 _COMPLETE = "complete"  # written last; a folder without it is left from an interrupted conversion
 # The file's content. It is empty in copies of release 0.1, which may hold random weights and lack ends of turns. Those
-# of 2 may split texts as GPT-2, whatever the model was trained with.
-_VERSION = "3"
+# of 2 may split texts as GPT-2, whatever the model was trained with. Those of 3 may lack control tokens.
+_VERSION = "4"
 _SIZES = {
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",
@@ -52,7 +52,8 @@ _SIZES = {
     "expert_count": "num_experts",
     "vocab_size": "vocab_size",
 }
-_ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")  # keys of tokens that end an answer; files may have all three
+# Keys of tokens that end an answer; files may have all. The last three end a file of code, or pad it.
+_ENDS = tuple(f"{name}_token_id" for name in ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep"))
 
 
 def load_gguf(path: Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:
@@ -146,7 +147,7 @@ def _read_here(path: Path, headers: Sequence[GgufHeader], dtype: torch.dtype) ->
 def _read(
     path: Path, whole: Path, headers: Sequence[GgufHeader], dtype: torch.dtype, **options: Any
 ) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 
     check_numbers(str(path), _as_configuration(headers[0]), "its metadata")  # the layers are built from these
     file: dict[str, Any] = {"gguf_file": whole.name, "local_files_only": True}
@@ -177,7 +178,7 @@ def _read(
         _say_what_is_left(path, unread, elements, tensors)
     if ends := ends_of_answers(headers[0], model.config.eos_token_id, model.config.vocab_size):
         model.generation_config.eos_token_id = ends
-    return model, splitting_as_trained(AutoTokenizer.from_pretrained(whole.parent, **file), headers[0])
+    return model, tokenizer_of(headers[0])
 
 
 @contextmanager
@@ -194,7 +195,7 @@ def _without_bar() -> Iterator[None]:
 
 
 def check_tokens(path: Path, header: GgufHeader) -> None:
-    """Refuse a tokenizer that lacks a part, or whose control tokens are not among its tokens."""
+    """Refuse a tokenizer that lacks a part, is not known, or whose control tokens are not among its tokens."""
     metadata = header.metadata
     kind, tokens = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.tokens")
     again = "Take another GGUF file of the model, or convert it again with llama.cpp"
@@ -204,6 +205,7 @@ def check_tokens(path: Path, header: GgufHeader) -> None:
         raise ModelLoadError(
             f"{path} could not be loaded: its tokenizer has no merges (tokenizer.ggml.merges). {again}"
         )
+    require_known(header)
     for name in ("bos", "eos"):
         index = metadata.get(f"tokenizer.ggml.{name}_token_id")
         count = tokens if isinstance(tokens, int) else len(tokens)  # the header keeps only the length of a long array

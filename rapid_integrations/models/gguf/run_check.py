@@ -42,6 +42,8 @@ def check_gguf(path: Path) -> KindOfRun:
     headers = read_parts(parts_of(path))
     config = None
     try:
+        if architecture_of(headers[0]) is None:  # what is no language model has tokens of other kinds
+            refuse_gguf(headers[0])
         check_tokens(path, headers[0])
         if (config := configuration_of(headers)) is not None:
             check_numbers(str(path), config, "its metadata")

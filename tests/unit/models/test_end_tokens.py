@@ -36,7 +36,18 @@ def ends(tokenizer, model=None):
 
 
 @pytest.mark.parametrize(
-    "end", ["<end_of_turn>", "<|end|>", "<|eot_id|>", "<|eom_id|>", "<|END_OF_TURN_TOKEN|>", "<turn|>", "<|endoftext|>"]
+    "end",
+    [
+        "<end_of_turn>",
+        "<|end|>",
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|END_OF_TURN_TOKEN|>",
+        "<turn|>",
+        "<|endoftext|>",
+        "</s>",
+    ]
+    + ["<|call|>", "<|calls|>", "<|flush|>", "<eos>", "<EOT>", "<|tool_response>", "<|fim_pad|>", "<|file_sep|>"],
 )
 @pytest.mark.parametrize("chat_template", [PLAIN, None])
 def test_control_tokens_that_are_known_to_end_turns_end_answers(end, chat_template):
@@ -66,6 +77,20 @@ def test_a_token_between_channels_ends_nothing():
     channels = template("<|return|>") + "{# <|channel|> #}"
     found = ends(byte_tokenizer(extra_tokens=["<|end|>", "<|return|>", "<|channel|>"], chat_template=channels))
     assert "<|return|>" in found and "<|end|>" not in found
+
+
+@pytest.mark.parametrize("others", [["<|return|>", "<|call|>"], ["<|calls|>", "<|flush|>"]])
+def test_a_token_between_channels_ends_nothing_whatever_the_template(others):
+    """As of GPT-OSS and Solar Open, which have channels."""
+    found = ends(byte_tokenizer(extra_tokens=["<|end|>", *others], chat_template=PLAIN))
+    assert found >= set(others) and "<|end|>" not in found
+
+
+def test_a_tag_of_html_is_no_end():
+    """Gemma's vocabulary has "</s>", which strikes nothing out; as a control token it ends a text."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens([AddedToken("</s>", special=False)])
+    assert "</s>" not in ends(tokenizer)
 
 
 def test_the_settings_of_model_and_tokenizer_all_count():
@@ -99,7 +124,9 @@ def test_ids_that_are_none_do_not_count():
     assert wrap(model, byte_tokenizer()).vocabulary.eos_token_ids == {EOS_ID, IM_END_ID}
 
 
-@pytest.mark.parametrize("key", ["eot_token_id", "eom_token_id"])
+@pytest.mark.parametrize(
+    "key", ["eot_token_id", "eom_token_id", "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id"]
+)
 def test_a_gguf_file_says_what_ends_a_turn(tmp_path, key):
     """And loads so from its kept copy, too."""
     merges = (("t", "h"),)

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rapid_integrations.engine.engine import RapidEngine
 from rapid_integrations.errors import ModelLoadError, PromptError, UnsupportedModelError, VocabularyMismatchError
+from rapid_integrations.models.quick_tokenizer import QuickTokenizer
 from rapid_integrations.models.template_date import pin_date
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import Prompt, RenderedPrompt, TemplateArguments, render
@@ -136,6 +137,15 @@ def test_a_token_that_is_control_by_the_template_only_counts():
     assert ids == [turn, *byte_ids("a<turn>b"), note, *byte_ids("c"), turn]
 
 
+def test_blanks_that_a_template_is_indented_with_are_no_control_tokens():
+    """MPT's, GPT-NeoX's and OLMo's vocabularies have tokens of their own for runs of blanks."""
+    tokenizer = byte_tokenizer(chat_template="{% for m in messages %}\n  {{ m['content'] }}\n\n{% endfor %}")
+    tokenizer.add_tokens([AddedToken(each, special=False, normalized=False) for each in ("\n", "\n\n", "  ")])
+    line, lines, blanks = tokenizer.convert_tokens_to_ids(["\n", "\n\n", "  "])
+    vocabulary = Vocabulary(tokenizer, [EOS_ID])
+    assert vocabulary.encode("a\nb\n\n  c") == [*byte_ids("a"), line, *byte_ids("b"), lines, blanks, *byte_ids("c")]
+
+
 def test_a_control_token_inside_another_one_is_no_way_to_spell_it():
     tokenizer = byte_tokenizer(chat_template="<turn>a<turn>{{ messages[0]['content'] }}")
     tokenizer.add_tokens([AddedToken("<turn>", special=False), AddedToken("a<turn>", special=False)])
@@ -166,6 +176,34 @@ def test_a_tokenizer_of_the_sentencepiece_kind_keeps_the_text():
         ids = vocabulary.encode(document)
         assert {tokenizer.bos_token_id, tokenizer.eos_token_id}.isdisjoint(ids)
         assert vocabulary.decode(ids) == document
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("rstrip", [False, True])
+@pytest.mark.parametrize(
+    "merges", [[("\u2581", "a"), ("\u2581", "b")], [("\u2581", "a"), ("\u2581", "b"), ("\u2581", "\u2581")]]
+)
+def test_a_tokenizer_that_puts_blanks_behind_control_tokens_keeps_the_text(tmp_path, merges, rstrip, quick):
+    """As those of Llama 2, of which a blank before each stretch of text is a part."""
+    letters = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *map(chr, range(33, 127)), "\u2581"]
+    made = [left + right for left, right in merges]
+    model = BPE({token: index for index, token in enumerate([*letters, *made])}, merges, unk_token="<unk>")
+    model.byte_fallback = True
+    backend = Tokenizer(model)
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", left=1)]
+    )
+    backend.add_special_tokens([AddedToken(each, normalized=False, rstrip=rstrip) for each in ("<s>", "</s>")])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    control = set(tokenizer.convert_tokens_to_ids(["<s>", "</s>"]))
+    if quick:
+        tokenizer.save_pretrained(tmp_path)
+        tokenizer = QuickTokenizer(tmp_path)
+    vocabulary = Vocabulary(tokenizer, control)
+    for document in ("a </s> b", "a</s>b", "<s>a b", "</s>", "b </s></s> <s>", " <s>  a</s>\n\nb", "\u00e9</s>\u00e9"):
+        ids = vocabulary.encode(document)
+        assert control.isdisjoint(ids) and vocabulary.decode(ids) == document
 
 
 def test_a_control_token_that_cannot_be_spelt_is_refused():

@@ -381,10 +381,12 @@ def test_more_rotated_numbers_than_a_head_has(tmp_path):
     assert described(write(tmp_path, "glm4", rope__dimension_count=128)[0]) is None
 
 
-def test_a_way_to_split_a_text_that_nobody_knows_is_said(tmp_path):
-    path, _ = write(tmp_path, "exaone4", tokenizer__ggml__pre="unheard-of")
-    with pytest.warns(UserWarning, match="tokenizer.ggml.pre is 'unheard-of'"):
-        load(path, dtype="float32")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["exaone4", "starcoder2"])
+def test_a_way_to_split_a_text_that_nobody_knows_is_refused(tmp_path, family, dtype):
+    path, _ = write(tmp_path, family, tokenizer__ggml__pre="unheard-of")
+    with pytest.raises(UnsupportedModelError, match=r"tokenizer\.ggml\.pre is 'unheard-of'"):
+        load(path, dtype=dtype)
 
 
 def test_transformers_reader_splits_a_text_alike(tmp_path):
