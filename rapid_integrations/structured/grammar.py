@@ -15,13 +15,14 @@ from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.structured.bounds import check_grammar, check_regex, check_schema
 from rapid_integrations.structured.deep_stack import on_a_deep_stack
 from rapid_integrations.structured.library import json_schema_error, load_llguidance
-from rapid_integrations.structured.schema import GIVEN_UP, Enforceable, enforceable
+from rapid_integrations.structured.schema import GIVEN_UP, Enforceable, enforceable, needs_code_points
 
 FEATURE = "structured output"
 
 # White space in JSON is at most a line break and an indentation. Without a bound a model may emit white space until its
 # tokens run out, and small ones do. A schema with options of its own ("x-guidance") keeps those.
 JSON_OPTIONS: dict[str, Any] = {"whitespace_pattern": r"\n?[ \t]{0,16}"}
+_ESCAPES = 'nrbtf\\"'  # and no code points: see `needs_code_points`
 _SECONDS = 5.0  # after this time nothing more is given up
 _REMEMBERED = 200_000  # characters of cached schemas; agents send the same ones with every request
 _MAX_OPTION = 200  # characters of one of them
@@ -58,7 +59,7 @@ def grammar_of(structured: StructuredOutput) -> Grammar:
         return Grammar(str(matcher.grammar_from_lark(lark)), unenforced)
     found = require_enforceable(structured.json_schema)
     schema = found.schema if isinstance(found.schema, dict) else {"anyOf": [found.schema]}
-    text = json.dumps({"x-guidance": options_of(structured.json_schema), **schema})
+    text = with_options(schema, options_of(structured.json_schema))
     return Grammar(str(matcher.grammar_from_json_schema(text)), found.unenforced)
 
 
@@ -145,6 +146,12 @@ def options_of(schema: Any) -> dict[str, Any]:
     return dict(given)
 
 
+def with_options(schema: Mapping[str, Any], options: Mapping[str, Any] = JSON_OPTIONS) -> str:
+    """Return an enforceable schema with options for llguidance, as JSON."""
+    escapes = {} if needs_code_points(dict(schema)) else {"json_allowed_escapes": _ESCAPES}
+    return json.dumps({"x-guidance": {**escapes, **options}, **schema})
+
+
 def _with_enforceable_schemas(lark: str) -> tuple[str, tuple[str, ...]]:
     """Return a Lark grammar whose JSON schemas are reduced to their enforceable part, and the other rules."""
     unenforced: list[str] = []
@@ -159,8 +166,8 @@ def _with_enforceable_schemas(lark: str) -> tuple[str, tuple[str, ...]]:
             continue  # in a string or a comment, or llguidance reports the error
         found = enforceable(schema)
         unenforced += found.unenforced
-        options = {"x-guidance": options_of(schema)} if "x-guidance" in schema else {}
-        text = json.dumps({**options, **found.schema} if isinstance(found.schema, dict) else found.schema)
+        options = options_of(schema) if "x-guidance" in schema else {}
+        text = with_options(found.schema, options) if isinstance(found.schema, dict) else json.dumps(found.schema)
         parts += [lark[position : match.end()], text]
         position = end
     return "".join([*parts, lark[position:]]), tuple(unenforced)

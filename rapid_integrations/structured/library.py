@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -81,6 +81,42 @@ def json_schema_error(schema: dict[str, Any]) -> str:
     except (TypeError, ValueError) as error:
         return str(error)
     return str(matcher.validate_grammar(grammar, None, limits=limits("structured output")))
+
+
+_PROBE = b"ab cd-12 "  # words, which make repeats of words in patterns ambiguous
+_PROBED = 24  # characters
+
+
+@lru_cache(maxsize=1024)
+def string_is_followed(schema: str) -> bool:
+    """Whether the library follows the rules of a string over its first characters.
+
+    The states of a pattern and of a length multiply: `^(\\S+ ){0,99}\\S+$` with a maxLength of 5,000 exceeds the
+    library's limits at the second character, and with higher limits a step takes more than a second.
+
+    Args:
+        schema: a schema of strings, as JSON.
+    """
+    llguidance = load_llguidance("structured output")
+    tokenizer = _byte_tokenizer()
+    grammar = llguidance.LLMatcher.grammar_from_json_schema(schema)
+    matcher: Any = llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=limits("structured output"))
+    for step in range(_PROBED):
+        allowed = matcher.compute_logit_bias()
+        if matcher.is_error():
+            return False
+        wanted = (_PROBE[(step + at) % len(_PROBE)] for at in range(len(_PROBE)))
+        places = (at for at in range(256) if allowed[at] and at != ord('"'))
+        choice = next((each for each in wanted if allowed[each]), next(places, None)) if step else ord('"')
+        if choice is None:
+            break
+        matcher.consume_token(choice)
+    return not matcher.is_error()
+
+
+@cache
+def _byte_tokenizer() -> object:
+    return load_llguidance("structured output").LLTokenizer("byte")
 
 
 def lark_grammar(lark: str, feature: str) -> str:
