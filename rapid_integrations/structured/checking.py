@@ -202,12 +202,12 @@ def _checks(jsonschema: Any) -> dict[str, Check]:
             elif isinstance(given, Mapping):
                 yield from validator.descend(value, given, path=name)
 
-    def unevaluated(kind: type, what: str) -> Check:
+    def unevaluated(kind: Any, what: str) -> Check:
         def checked(validator: Any, given: Any, instance: Any, schema: Any) -> Iterator[Any]:
             if not isinstance(instance, kind):
                 return
             others = {key: each for key, each in schema.items() if key != f"unevaluated{what}"}
-            places = instance if isinstance(instance, dict) else range(len(instance))
+            places: Any = instance if isinstance(instance, dict) else range(len(instance))
             known = evaluation.of(validator, instance, others)
             for place in places:
                 if place not in known and not validator.evolve(schema=given).is_valid(instance[place]):

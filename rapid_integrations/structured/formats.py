@@ -41,7 +41,9 @@ _LETTERS = (
 
 
 def _label(more: str = "") -> str:
-    return rf"[a-zA-Z0-9{more}]{{1,20}}(?:-[a-zA-Z0-9{more}]{{1,10}}){{0,2}}"
+    """Return a part of a host's name, of at most 46 characters: five of them are within the 253 of a name."""
+    one = rf"[a-zA-Z0-9{more}]"
+    return rf"(?:{one}{{1,30}}(?:-{one}{{1,15}})?|{one}{{1,15}}(?:-{one}{{1,14}}){{2}})"
 
 
 def _hostname(more: str = "") -> str:
@@ -50,7 +52,7 @@ def _hostname(more: str = "") -> str:
 
 def _email(more: str = "") -> str:
     atom = rf"[a-zA-Z0-9!#$%&'*+/=?^_`{{|}}~{more}-]"
-    return rf"{atom}{{1,20}}(?:\.{atom}{{1,10}}){{0,3}}@(?:{_label(more)}\.){{1,4}}[a-zA-Z{more}]{{2,20}}"
+    return rf"{atom}{{1,30}}(?:\.{atom}{{1,15}}){{0,2}}@(?:{_label(more)}\.){{1,4}}[a-zA-Z{more}]{{2,20}}"
 
 
 def _rest(more: str = "", first: str = "(?:/{0}*)*") -> str:
@@ -62,7 +64,7 @@ def _rest(more: str = "", first: str = "(?:/{0}*)*") -> str:
 
 def _authority(more: str = "") -> str:
     more = _LETTERS if more else ""
-    return rf"(?:{_IPV4}|(?:{_label(more)}\.)*[a-zA-Z{more}](?:[a-zA-Z0-9{more}]{{0,20}}))(?::[1-9][0-9]{{0,3}})?"
+    return rf"(?:{_IPV4}|(?:{_label(more)}\.){{0,4}}[a-zA-Z{more}](?:[a-zA-Z0-9{more}]{{0,20}}))(?::[1-9][0-9]{{0,3}})?"
 
 
 def _uri(more: str = "") -> str:

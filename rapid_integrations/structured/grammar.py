@@ -26,6 +26,8 @@ _ESCAPES = 'nrbtf\\"'  # and no code points: see `needs_code_points`
 _SECONDS = 5.0  # after this time nothing more is given up
 _REMEMBERED = 200_000  # characters of cached schemas; agents send the same ones with every request
 _MAX_OPTION = 200  # characters of one of them
+_MOST_NOTHING = 20  # definitions that nothing satisfies
+_DEFINITION = re.compile(r"json-schema:///#/\$defs/(\w+)")
 _NESTED_SCHEMA = re.compile(r"%json\s*(?=\{)")
 
 
@@ -114,16 +116,35 @@ def _enforceable(key: _Key, closed: bool, lenient: bool) -> tuple[Enforceable, s
 def _as_much_as_possible(schema: Any, closed: bool, lenient: bool) -> tuple[Enforceable, str]:
     first: tuple[Enforceable, str] | None = None
     until = monotonic() + _SECONDS
-    for count in range(len(GIVEN_UP) + 1):
-        found = enforceable(schema, closed=closed, lenient=lenient, given_up=GIVEN_UP[:count])
+    nothing: set[str] = set()
+    count = 0
+    while count <= len(GIVEN_UP):
+        try:
+            found = enforceable(schema, closed=closed, lenient=lenient, given_up=GIVEN_UP[:count], nothing=nothing)
+        except ConfigurationError:
+            if first is None:
+                raise
+            break  # the rest has no answer either: the first error says why
         error = json_schema_error(found.schema) if isinstance(found.schema, dict) else ""
         if not error:
             return found, "" if found.schema is not False else "it is false, which nothing satisfies"
-        first = first or (found, error)
-        if "nsatisfiable" in error or monotonic() > until:
+        places = [found.places.get(name, "") for name in _DEFINITION.findall(error)]
+        first = first or (found, _with_places(error, found.places))
+        if monotonic() > until:
+            break
+        if "nsatisfiable" not in error:
+            count += 1
+        elif places and places[0] and places[0] not in nothing and len(nothing) < _MOST_NOTHING:
+            nothing.add(places[0])  # the library refuses such a definition even of a property that may be left out
+        else:
             break
     assert first is not None
     return first
+
+
+def _with_places(error: str, places: Mapping[str, str]) -> str:
+    """Return an error of the library that names the caller's definitions."""
+    return _DEFINITION.sub(lambda match: places.get(match[1]) or match[0], error)
 
 
 def options_of(schema: Any) -> dict[str, Any]:

@@ -65,11 +65,12 @@ def whole_tokens(vocabulary: Vocabulary, feature: str) -> dict[str, int]:
 def limits(feature: str) -> object:
     """Return the limits for compiling a grammar and for each step of following it.
 
-    They are the library's own, except for the width of a row: an object of 500 optional properties needs 2,007 items.
-    The fuel still bounds the cost of a step.
+    They are the library's own, with two exceptions. An object of 500 optional properties needs a row of 2,007 items.
+    A long draft may use up the lexer's fuel of a step, and what follows would be forbidden. With the fuel that the
+    library gives the first step, a step takes at most about 70 ms.
     """
     return load_llguidance(feature).LLParserLimits(
-        max_items_in_row=20_000, step_max_items=200_000, verbose_errors=False
+        max_items_in_row=20_000, step_max_items=200_000, step_lexer_fuel=1_000_000, verbose_errors=False
     )
 
 
@@ -89,9 +90,9 @@ _PROBED = 24  # characters
 
 @lru_cache(maxsize=1024)
 def string_is_followed(schema: str) -> bool:
-    """Whether the library follows the rules of a string over its first characters.
+    r"""Whether the library follows the rules of a string over its first characters.
 
-    The states of a pattern and of a length multiply: `^(\\S+ ){0,99}\\S+$` with a maxLength of 5,000 exceeds the
+    The states of a pattern and of a length multiply: `^(\S+ ){0,99}\S+$` with a maxLength of 5,000 exceeds the
     library's limits at the second character, and with higher limits a step takes more than a second.
 
     Args:

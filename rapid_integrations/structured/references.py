@@ -11,6 +11,7 @@ from rapid_integrations.structured.drafts import draft_of, keywords_of_ids, ref_
 
 _CHAIN = "the JSON schema has a chain of $ref that leads back to itself at {}: there is no schema at its end"
 
+
 class References:
     """Resolves the references of one schema by JSON pointer, `$id` or `$anchor`. Nothing is ever fetched.
 
@@ -24,7 +25,7 @@ class References:
     def __init__(self, root: Any) -> None:
         self._root = root
         self._names: dict[str, str] = {}  # by pointer
-        self._targets: dict[str, Any] = {}  # by name
+        self._targets: dict[str, tuple[str, Any]] = {}  # pointers and schemas by name
         self._pending: list[tuple[str, str, Any]] = []
         self._ids: dict[str, str] = {}  # the pointers of absolute URIs, and of ids and anchors as they are written
         self._bases: dict[str, str] = {}  # the URIs of schemas with an id, by pointer
@@ -69,13 +70,13 @@ class References:
             reference, base = onward, self.base_at(pointer)
         if pointer not in self._names:
             name = self._names[pointer] = f"d{len(self._names)}"
-            self._targets[name] = target
+            self._targets[name] = pointer, target
             if not isinstance(target, bool):
                 self._pending.append((name, pointer, target))
         return self._names[pointer]
 
-    def named(self, name: str) -> Any:
-        """Return the schema that `name_of` has named."""
+    def named(self, name: str) -> tuple[str, Any]:
+        """Return the pointer and the schema that `name_of` has named."""
         return self._targets[name]
 
     def pending(self) -> list[tuple[str, str, Any]]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from rapid_integrations.errors import ConfigurationError
@@ -30,7 +30,15 @@ from rapid_integrations.structured.drafts import draft_of, ref_stands_alone
 from rapid_integrations.structured.finite import some_answer_ends
 from rapid_integrations.structured.formats import FORMATS, INTEGER_RANGES, json_text
 from rapid_integrations.structured.library import string_is_followed
-from rapid_integrations.structured.numbers import LARGE, LARGEST, MAX_REMAINDERS, finite_number, remainders, too_large, whole_number
+from rapid_integrations.structured.numbers import (
+    LARGE,
+    LARGEST,
+    MAX_REMAINDERS,
+    finite_number,
+    remainders,
+    too_large,
+    whole_number,
+)
 from rapid_integrations.structured.patterns import enforceable_patterns
 from rapid_integrations.structured.references import References
 
@@ -63,7 +71,17 @@ _UNENFORCED: dict[str, Sequence[Any]] = {
 }
 _SAYS_NOTHING_OF_NAMES = ("title", "description", "examples", "default", "$comment", "$id", "$schema", "$anchor")
 # They are given up in this order if the library refuses a schema with them.
-GIVEN_UP = ("large bounds", "minProperties", "patternProperties", "multipleOf", "pattern", "$ref beside others", "allOf")
+GIVEN_UP = (
+    "large bounds",
+    "minProperties",
+    "patternProperties",
+    "multipleOf",
+    "pattern",
+    "$ref beside others",
+    "allOf",
+    "beside allOf",
+    "beside anyOf",
+)
 
 
 @dataclass(frozen=True)
@@ -73,14 +91,21 @@ class Enforceable:
     Attributes:
         schema: the schema.
         unenforced: rules that restrict values and were left out: "/properties/a: uniqueItems".
+        places: where in the caller's schema each definition stands, by name.
     """
 
     schema: Schema
     unenforced: tuple[str, ...]
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def enforceable(
-    schema: Any, *, closed: bool = False, lenient: bool = False, given_up: Sequence[str] = ()
+    schema: Any,
+    *,
+    closed: bool = False,
+    lenient: bool = False,
+    given_up: Sequence[str] = (),
+    nothing: Collection[str] = (),
 ) -> Enforceable:
     """Return the part of `schema` that can be enforced. It recurses as deep as the schema: run it `on_a_deep_stack`.
 
@@ -89,20 +114,24 @@ def enforceable(
         closed: allow only declared properties at the top level.
         lenient: let a `$ref` to a missing place allow anything.
         given_up: further rules to leave out, from `GIVEN_UP`.
+        nothing: JSON pointers of definitions that nothing satisfies.
 
     Raises:
         ConfigurationError: it is not a schema, is over a bound, holds a name that is not text, or nothing satisfies it.
     """
     check_schema(schema)
-    return _Conversion(schema, closed, lenient, given_up).result()
+    return _Conversion(schema, closed, lenient, given_up, nothing).result()
 
 
 class _Conversion:
-    def __init__(self, root: Any, closed: bool, lenient: bool, given_up: Sequence[str]) -> None:
+    def __init__(
+        self, root: Any, closed: bool, lenient: bool, given_up: Sequence[str], nothing: Collection[str]
+    ) -> None:
         self._root = root
         self._lenient = lenient
         self._closed = closed
         self._given_up = frozenset(given_up)
+        self._nothing = frozenset(nothing)
         self._references = References(root)
         self._base = ""  # the URI to which references are relative
         self._ref_alone = ref_stands_alone(draft_of(root))
@@ -115,9 +144,10 @@ class _Conversion:
         if self._closed and isinstance(schema, dict):
             _close(schema)
         definitions: dict[str, Schema] = {}
+        places: dict[str, str] = {}
         while pending := self._references.pending():
             for name, where, target in pending:
-                self._base = self._references.base_at(where)
+                self._base, places[name] = self._references.base_at(where), where
                 definitions[name] = self._schema(target, where)
                 if len(definitions) > MAX_DEFINITIONS:
                     how = f"refers to more than {MAX_DEFINITIONS:,} schemas"
@@ -136,7 +166,7 @@ class _Conversion:
             schema["$defs"] = definitions
         if needs_code_points(schema):
             self._leave_out("", "names that are spelled with escapes")
-        return Enforceable(schema, tuple(dict.fromkeys(self._unenforced)))
+        return Enforceable(schema, tuple(dict.fromkeys(self._unenforced)), places)
 
     def _leave_out(self, where: str, what: str) -> None:
         self._unenforced.append(f"{where or '/'}: {what}")
@@ -160,6 +190,8 @@ class _Conversion:
             self._base = outer
 
     def _converted(self, given: Mapping[str, Any], where: str) -> Schema:
+        if given.get("not") is True or given.get("not") == {}:
+            return False  # as drafts before 6 say it
         out: dict[str, Any] = {}
         types = self._types(given, where)
         if types is not None:
@@ -174,6 +206,9 @@ class _Conversion:
             if keyword in given and given[keyword] not in harmless and keyword not in out.get("~", ()):
                 self._leave_out(where, keyword)
         out.pop("~", None)
+        if "beside anyOf" in self._given_up and "anyOf" in out and (len(out) > 1 or extra):
+            self._leave_out(where, "what stands beside anyOf or oneOf")
+            out, extra = {"anyOf": out["anyOf"]}, []
         if False in extra:
             return False  # llguidance refuses a definition that is false, even of a property that may be left out
         if extra:
@@ -310,7 +345,8 @@ class _Conversion:
         if patterns:
             out["pattern"] = patterns.pop(0)
             self._bounded(out, where)
-        return [{**({"type": "string"} if out.get("type") == "string" else {}), "pattern": each} for each in patterns]
+        kind: dict[str, Any] = {"type": "string"} if out.get("type") == "string" else {}
+        return [{**kind, "pattern": each} for each in patterns]
 
     def _bounded(self, out: dict[str, Any], where: str) -> None:
         """Leave the bounds of a string's length out if the library cannot follow them beside its pattern."""
@@ -408,7 +444,10 @@ class _Conversion:
         else:
             return
         out["additionalProperties"] = False
-        if all(key in said or key in _SAYS_NOTHING_OF_NAMES or key == "type" and each == "string" for key, each in names.items()):
+        if all(
+            key in said or key in _SAYS_NOTHING_OF_NAMES or key == "type" and each == "string"
+            for key, each in names.items()
+        ):
             out["~"] = ("propertyNames",)
 
     def _counted(self, given: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
@@ -434,7 +473,11 @@ class _Conversion:
                 continue
             _few(keyword, options, where)
             found = self._options(options, f"{where}/{keyword}")
-            if keyword == "oneOf" and "discriminator" not in given and not self._apart(options, _kinds(given) == {"object"}):
+            if (
+                keyword == "oneOf"
+                and "discriminator" not in given
+                and not self._apart(options, _kinds(given) == {"object"})
+            ):
                 self._leave_out(where, "oneOf (anyOf is enforced)")
             if "anyOf" in out:
                 extra.append({"anyOf": found})
@@ -446,6 +489,10 @@ class _Conversion:
             if "allOf" in self._given_up and len(parts) > 1:
                 self._leave_out(where, "allOf (its first schema is enforced)")
                 parts = parts[:1]
+            if "beside allOf" in self._given_up and (out or extra):
+                self._leave_out(where, "what stands beside allOf")
+                out.clear()
+                extra.clear()
             extra += parts
         for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
             if isinstance(reference := given.get(keyword), str):
@@ -460,8 +507,8 @@ class _Conversion:
                     )
                 if target is None:
                     self._leave_out(where, f"{keyword} {reference!r:.80}, which leads nowhere in the schema")
-                elif isinstance(found := self._references.named(target), bool):
-                    extra += [] if found else [False]
+                elif (named := self._references.named(target))[0] in self._nothing or isinstance(named[1], bool):
+                    extra += [] if named[1] is True else [False]
                 elif not out and not extra:
                     out["$ref"] = f"#/$defs/{target}"
                 elif "$ref beside others" in self._given_up:

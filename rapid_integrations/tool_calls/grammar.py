@@ -79,6 +79,11 @@ def arguments_schema(name: str, parameters: Mapping[str, Any] | None) -> Enforce
     schema: dict[str, Any] = {"type": "object", **(parameters or {})}
     if schema["type"] is None or isinstance(schema["type"], (list, tuple)) and "object" in schema["type"]:
         schema["type"] = "object"
+    if schema["type"] != "object":
+        raise ConfigurationError(
+            f"the parameters of tool {name!r} have the type {schema['type']!r:.60}, and arguments are an object: give "
+            'a schema with "type": "object", whose properties are the parameters'
+        )
     try:
         closed = not any(key in schema for key in _SPREADING)
         found, error = enforceable_schema(schema, closed=closed, lenient=True)

@@ -53,8 +53,19 @@ def test_grammar_and_check_follow_the_same_reference(name):
 
 def test_references_of_several_targets_are_left_to_the_check():
     found = {"$dynamicAnchor": "item", "type": "integer"}
-    schema = {"$id": "http://x/root", "$ref": "list", "$defs": {"a": found, "list": {
-        "$id": "list", "type": "array", "items": {"$dynamicRef": "#item"}, "$defs": {"b": {"$dynamicAnchor": "item"}}}}}
+    schema = {
+        "$id": "http://x/root",
+        "$ref": "list",
+        "$defs": {
+            "a": found,
+            "list": {
+                "$id": "list",
+                "type": "array",
+                "items": {"$dynamicRef": "#item"},
+                "$defs": {"b": {"$dynamicAnchor": "item"}},
+            },
+        },
+    }
     (said,) = grammar_of(StructuredOutput(json_schema=schema)).unenforced
     assert said == "/$defs/list/items: $dynamicRef '#item', which has several targets"
     assert unmet(schema, [1]) == [] and len(unmet(schema, ["a"])) == 1

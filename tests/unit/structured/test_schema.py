@@ -491,6 +491,34 @@ def test_a_definition_that_is_false_forbids_what_refers_to_it():
             grammar_of(StructuredOutput(json_schema=nothing))
 
 
+def test_a_definition_that_nothing_satisfies_forbids_what_refers_to_it():
+    never = {"type": "object", "properties": {"x": {"type": "integer", "minimum": 3, "maximum": 2}}, "required": ["x"]}
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/definitions/never"}, "b": {"type": "integer"}},
+              "definitions": {"never": never}}  # fmt: skip
+    asked = StructuredOutput(json_schema=schema)
+    assert is_written(asked, '{"b": 1}') and not is_written(asked, '{"a": {"x": 3}}')
+    with pytest.raises(ConfigurationError, match="nsatisfiable.*\n.*processing /definitions/never"):
+        grammar_of(StructuredOutput(json_schema={**schema, "required": ["a"]}))
+
+
+def test_circles_with_siblings_are_enforced_without_them():
+    schema = {"$ref": "#/definitions/a", "definitions": {
+        "a": {"type": "object", "oneOf": [{"$ref": "#/definitions/b"}, {"$ref": "#/definitions/c"}]},
+        "b": {"type": "object", "properties": {"k": {"const": "b"}, "a": {"type": "object", "oneOf": [
+            {"$ref": "#/definitions/a"}]}}, "required": ["k"]},
+        "c": {"type": "object", "oneOf": [{"$ref": "#/definitions/a"}], "properties": {"k": {"const": "c"}}},
+    }}  # fmt: skip
+    asked = StructuredOutput(json_schema=schema)
+    assert any("beside" in each for each in grammar_of(asked).unenforced)
+    assert is_written(asked, '{"k": "b", "a": {"k": "b"}}') and not is_written(asked, '{"k": "d"}')
+
+
+def test_what_is_forbidden_as_draft_4_says_it_cannot_be_written():
+    asked = StructuredOutput(json_schema={"type": "object", "properties": {"a": {"not": {}}, "b": {"not": True}}})
+    assert grammar_of(asked).unenforced == () and is_written(asked, '{"c": 1}')
+    assert not is_written(asked, '{"a": 1}') and not is_written(asked, '{"b": 1}')
+
+
 def test_encoded_json_is_held_to_its_encoding():
     asked = {"type": "string", "contentEncoding": "base64", "contentMediaType": "application/json"}
     assert is_written(StructuredOutput(json_schema=asked), '"e30="')
