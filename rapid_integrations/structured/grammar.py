@@ -15,14 +15,13 @@ from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.structured.bounds import check_grammar, check_regex, check_schema
 from rapid_integrations.structured.deep_stack import on_a_deep_stack
 from rapid_integrations.structured.library import json_schema_error, load_llguidance
-from rapid_integrations.structured.schema import GIVEN_UP, Enforceable, enforceable, needs_code_points
+from rapid_integrations.structured.schema import ESCAPES, GIVEN_UP, Enforceable, enforceable, needs_code_points
 
 FEATURE = "structured output"
 
 # White space in JSON is at most a line break and an indentation. Without a bound a model may emit white space until its
 # tokens run out, and small ones do. A schema with options of its own ("x-guidance") keeps those.
 JSON_OPTIONS: dict[str, Any] = {"whitespace_pattern": r"\n?[ \t]{0,16}"}
-_ESCAPES = 'nrbtf\\"'  # and no code points: see `needs_code_points`
 _SECONDS = 5.0  # after this time nothing more is given up
 _REMEMBERED = 200_000  # characters of cached schemas; agents send the same ones with every request
 _MAX_OPTION = 200  # characters of one of them
@@ -169,7 +168,7 @@ def options_of(schema: Any) -> dict[str, Any]:
 
 def with_options(schema: Mapping[str, Any], options: Mapping[str, Any] = JSON_OPTIONS) -> str:
     """Return an enforceable schema with options for llguidance, as JSON."""
-    escapes = {} if needs_code_points(dict(schema)) else {"json_allowed_escapes": _ESCAPES}
+    escapes = {} if needs_code_points(dict(schema)) else {"json_allowed_escapes": ESCAPES}
     return json.dumps({"x-guidance": {**escapes, **options}, **schema})
 
 

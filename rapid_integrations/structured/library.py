@@ -89,29 +89,34 @@ _PROBED = 24  # characters
 
 
 @lru_cache(maxsize=1024)
-def string_is_followed(schema: str) -> bool:
-    r"""Whether the library follows the rules of a string over its first characters.
+def is_followed(schema: str, opening: bytes) -> bool:
+    r"""Whether the library follows the rules of a string, or of an object's names, over its first characters.
 
     The states of a pattern and of a length multiply: `^(\S+ ){0,99}\S+$` with a maxLength of 5,000 exceeds the
     library's limits at the second character, and with higher limits a step takes more than a second.
 
     Args:
-        schema: a schema of strings, as JSON.
+        schema: a schema of strings or objects, as JSON.
+        opening: what stands before the characters: a quotation mark, or the beginning of an object.
     """
     llguidance = load_llguidance("structured output")
     tokenizer = _byte_tokenizer()
     grammar = llguidance.LLMatcher.grammar_from_json_schema(schema)
     matcher: Any = llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=limits("structured output"))
+    matcher.compute_logit_bias()
     for step in range(_PROBED):
-        allowed = matcher.compute_logit_bias()
-        if matcher.is_error():
-            return False
-        wanted = (_PROBE[(step + at) % len(_PROBE)] for at in range(len(_PROBE)))
-        places = (at for at in range(256) if allowed[at] and at != ord('"'))
-        choice = next((each for each in wanted if allowed[each]), next(places, None)) if step else ord('"')
-        if choice is None:
-            break
-        matcher.consume_token(choice)
+        # Without a mask before each, as drafts are followed: fuel comes with masks only.
+        wanted = [_PROBE[(step + at) % len(_PROBE)] for at in range(len(_PROBE))]
+        if step < len(opening):
+            wanted = [opening[step]]
+        if not any(matcher.try_consume_tokens([each]) for each in wanted):
+            allowed = matcher.compute_logit_bias()
+            if matcher.is_error():
+                return False
+            other = next((at for at in range(256) if allowed[at] and at != ord('"')), None)
+            if other is None or not matcher.try_consume_tokens([other]):
+                break
+    matcher.compute_logit_bias()
     return not matcher.is_error()
 
 

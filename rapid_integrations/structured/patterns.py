@@ -15,6 +15,8 @@ from rapid_integrations.structured.library import json_schema_error
 
 _CLASS_STAR = re.compile(r"\^?(?:\[(?P<in>[^\[\]^\\][^\[\]\\]*)\]|\[\^(?P<out>[^\[\]\\]+)\])[*+]\$")
 _POSIX_CLASS = re.compile(r"\[:\^?[a-z]+:\]")
+_REPEATED = r"(?P<atom>\[(?:[^\[\]\\]|\\.)+\]|(?<!\\)[\w ])\{(?P<least>[0-9]+),[0-9]*\}"
+_LOOSE_BEGINNING, _LOOSE_END = re.compile(f"^{_REPEATED}(?![?+*])"), re.compile(f"{_REPEATED}$")
 _CODE = re.compile(
     r"\\u(?P<high>[dD][89abAB][0-9a-fA-F]{2})\\u(?P<low>[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|\\u\{(?P<braced>[0-9a-fA-F]{1,6})\}|\\u(?P<four>[0-9a-fA-F]{4})|\\c(?P<control>[a-zA-Z])|\\(?P<zero>0)(?![0-9])"
@@ -30,7 +32,7 @@ def enforceable_patterns(pattern: str) -> tuple[str, ...] | None:
     """Return patterns that together match what `pattern` matches, or None if that cannot be enforced."""
     if len(pattern) > MAX_REGEX or half_character(pattern) is not None:
         return None
-    parts = _without_leading_lookahead(_rewritten(pattern, python=False))
+    parts = _without_leading_lookahead(_without_loose_ends(_rewritten(pattern, python=False)))
     if parts is None or any(json_schema_error({"type": "string", "pattern": part}) for part in parts):
         return None
     return tuple(parts)
@@ -106,6 +108,16 @@ def _escape(pattern: str, position: int, in_class: bool, python: bool) -> tuple[
     if letter in "<>/" or not letter.isascii():
         return letter, 2  # "\<" is the beginning of a word in Rust
     return pattern[position : position + 2], 2
+
+
+def _without_loose_ends(pattern: str) -> str:
+    """Return a pattern that matches somewhere in the same texts, with fewer states.
+
+    What may be repeated at an end without an anchor need not be: "a{1,255}" is in the texts in which "a" is.
+    """
+    if _has_alternatives(pattern):
+        return pattern
+    return _LOOSE_END.sub(r"\g<atom>{\g<least>}", _LOOSE_BEGINNING.sub(r"\g<atom>{\g<least>}", pattern))
 
 
 def _without_leading_lookahead(pattern: str) -> list[str] | None:

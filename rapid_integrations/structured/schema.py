@@ -29,7 +29,7 @@ from rapid_integrations.structured.bounds import (
 from rapid_integrations.structured.drafts import draft_of, ref_stands_alone
 from rapid_integrations.structured.finite import some_answer_ends
 from rapid_integrations.structured.formats import FORMATS, INTEGER_RANGES, json_text
-from rapid_integrations.structured.library import string_is_followed
+from rapid_integrations.structured.library import is_followed
 from rapid_integrations.structured.numbers import (
     LARGE,
     LARGEST,
@@ -53,6 +53,10 @@ _OTHER_TYPES: dict[str, str | None] = {
 }  # fmt: skip
 MAX_CONSTANT = 20_000  # characters of a string that an answer must hold as it is
 _EXACT_INTEGER = 2**53  # larger ones are compared as floats, which may be one off
+ESCAPES = 'nrbtf\\"'
+"""The letters of escapes in strings. There are no code points: see `needs_code_points`."""
+
+_OPTIONS = {"x-guidance": {"json_allowed_escapes": ESCAPES}}
 _CODE_POINT = re.compile(r"\\u00(?:0[0-7be]|1[0-9a-f])|\x7f")
 # These restrict values, and no grammar expresses them. Each has the values that restrict nothing.
 _UNENFORCED: dict[str, Sequence[Any]] = {
@@ -352,7 +356,7 @@ class _Conversion:
         """Leave the bounds of a string's length out if the library cannot follow them beside its pattern."""
         lengths = {keyword: out[keyword] for keyword in ("minLength", "maxLength") if keyword in out}
         asked = {"type": "string", "pattern": out["pattern"], **lengths}
-        if lengths and not string_is_followed(json.dumps(asked)):
+        if lengths and not is_followed(json.dumps({**_OPTIONS, **asked}), b'"'):
             for keyword in lengths:
                 del out[keyword]
                 self._leave_out(where, f"{keyword} beside its pattern")
@@ -404,9 +408,13 @@ class _Conversion:
     def _patterned(self, patterned: Mapping[str, Any], out: dict[str, Any], where: str) -> None:
         found: dict[str, Schema] = {}
         loose: list[Schema] = []  # of names that cannot be told from the others
+        told = {pattern: enforceable_patterns(pattern) if isinstance(pattern, str) else None for pattern in patterned}
+        known = {parts[0]: True for parts in told.values() if parts is not None and len(parts) == 1}
+        asked = {"type": "object", "patternProperties": known}
+        costly = known and not is_followed(json.dumps({**_OPTIONS, **asked}), b'{"')
         for pattern, each in patterned.items():
-            parts = enforceable_patterns(pattern) if isinstance(pattern, str) else None
-            if parts is None or len(parts) > 1 or "patternProperties" in self._given_up:
+            parts = told[pattern]
+            if parts is None or len(parts) > 1 or costly or "patternProperties" in self._given_up:
                 self._leave_out(where, f"patternProperties {pattern!r:.80}")
                 loose.append(self._schema(each, f"{where}/patternProperties"))
             else:

@@ -65,6 +65,13 @@ def test_a_pattern_is_taken_apart_or_given_up():
         assert enforceable_patterns(pattern) is None
 
 
+def test_repeats_at_an_open_end_are_as_short_as_they_may_be():
+    for pattern, found in (("[a-z]{1,255}", "[a-z]{1}"), ("^[a-z]{1,255}", "^[a-z]{1}"), ("a{2,}b{3,9}", "a{2}b{3}")):
+        assert enforceable_patterns(pattern) == (found,)
+    for pattern in ("^[a-z]{1,255}$", "a{1,2}|b{1,2}", "(a{1,2})", r"\.\{1,2}", "a{1,2}?b"):
+        assert enforceable_patterns(pattern) == (pattern,)
+
+
 def test_what_is_a_regular_expression():
     assert is_pattern(r"([abc])+\s+$") and is_pattern("") and is_pattern("a" * 10_000)
     for text in ("^(abc]", "[a", "(?P<a>b)", "(?i)a", r"a\Z", r"\\\a"):

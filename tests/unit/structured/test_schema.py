@@ -481,6 +481,15 @@ def test_a_length_that_multiplies_with_a_pattern_is_checked():
     assert left_out({**schema, "maxLength": 40}) == () == left_out({**schema, "pattern": "^[a-z ]+$"})
 
 
+def test_patterns_of_names_that_cost_too_much_are_checked():
+    costly = {"type": "object", "patternProperties": {"([A-Za-z0-9-_.:]{1,255})": {"type": "integer"}}}
+    (said,) = left_out(costly)
+    assert said.startswith("/: patternProperties") and len(unmet(costly, {"a-b": "x"})) == 1
+    assert is_written(StructuredOutput(json_schema=costly), '{"a-b": 1, "c": 2}')
+    cheap = {"type": "object", "patternProperties": {"[A-Za-z0-9-_.:]{1,255}": {"type": "integer"}}}
+    assert left_out(cheap) == () and is_written(StructuredOutput(json_schema=cheap), '{"a-b": 1}')
+
+
 def test_a_definition_that_is_false_forbids_what_refers_to_it():
     schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/no"}, "b": {"$ref": "#/$defs/yes"}},
               "$defs": {"no": False, "yes": True}}  # fmt: skip
