@@ -56,7 +56,7 @@ _EXACT_INTEGER = 2**53  # larger ones are compared as floats, which may be one o
 ESCAPES = 'nrbtf\\"'
 """The letters of escapes in strings. There are no code points: see `needs_code_points`."""
 
-_OPTIONS = {"x-guidance": {"json_allowed_escapes": ESCAPES}}
+_OPTIONS: dict[str, Any] = {"x-guidance": {"json_allowed_escapes": ESCAPES}}
 _CODE_POINT = re.compile(r"\\u00(?:0[0-7be]|1[0-9a-f])|\x7f")
 # These restrict values, and no grammar expresses them. Each has the values that restrict nothing.
 _UNENFORCED: dict[str, Sequence[Any]] = {
@@ -354,9 +354,9 @@ class _Conversion:
 
     def _bounded(self, out: dict[str, Any], where: str) -> None:
         """Leave the bounds of a string's length out if the library cannot follow them beside its pattern."""
-        lengths = {keyword: out[keyword] for keyword in ("minLength", "maxLength") if keyword in out}
-        asked = {"type": "string", "pattern": out["pattern"], **lengths}
-        if lengths and not is_followed(json.dumps({**_OPTIONS, **asked}), b'"'):
+        lengths: dict[str, Any] = {keyword: out[keyword] for keyword in ("minLength", "maxLength") if keyword in out}
+        asked: dict[str, Any] = {**_OPTIONS, "type": "string", "pattern": out["pattern"], **lengths}
+        if lengths and not is_followed(json.dumps(asked), b'"'):
             for keyword in lengths:
                 del out[keyword]
                 self._leave_out(where, f"{keyword} beside its pattern")
@@ -410,8 +410,8 @@ class _Conversion:
         loose: list[Schema] = []  # of names that cannot be told from the others
         told = {pattern: enforceable_patterns(pattern) if isinstance(pattern, str) else None for pattern in patterned}
         known = {parts[0]: True for parts in told.values() if parts is not None and len(parts) == 1}
-        asked = {"type": "object", "patternProperties": known}
-        costly = known and not is_followed(json.dumps({**_OPTIONS, **asked}), b'{"')
+        asked = {**_OPTIONS, "type": "object", "patternProperties": known}
+        costly = known and not is_followed(json.dumps(asked), b'{"')
         for pattern, each in patterned.items():
             parts = told[pattern]
             if parts is None or len(parts) > 1 or costly or "patternProperties" in self._given_up:
