@@ -21,10 +21,11 @@ def structured_of(response_format: Any) -> StructuredOutput | None:
     kind = response_format.get("type") if isinstance(response_format, Mapping) else None
     if kind == "text":
         return None
-    if kind == "json_object":
+    found = response_format.get("json_schema", response_format) if kind == "json_schema" else response_format
+    schema = found.get("schema") if isinstance(found, Mapping) else None
+    if kind == "json_object" and schema is None:
         return StructuredOutput(json_schema={"type": "object"})
-    schema = response_format.get("json_schema", response_format).get("schema") if kind == "json_schema" else None
-    if schema is None:
+    if kind not in ("json_object", "json_schema") or schema is None:
         raise ConfigurationError(
             f"response_format={response_format!r:.200} is not one of {{'type': 'text'}}, {{'type': 'json_object'}} and "
             "{'type': 'json_schema', 'json_schema': {'schema': ...}}; with_structured_output takes classes, too"

@@ -21,7 +21,7 @@ from rapid_integrations import Prompt
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.prompt.segmentation import segment
 from rapid_integrations.structured.checking import unenforced, unmet
-from rapid_integrations.structured.class_schema import class_schema
+from rapid_integrations.structured.class_schema import class_schema, type_schema
 from rapid_integrations.structured.closed import closed
 
 METHODS = ("json_schema", "function_calling", "json_mode")
@@ -43,7 +43,7 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
             # LangChain reads the descriptions of a TypedDict's keys; pydantic does not.
             found = convert_to_json_schema(schema)
         else:
-            found = TypeAdapter(schema).json_schema()
+            return type_schema(schema)
     except (PydanticUserError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"no JSON schema can be made of {schema!r:.200}: give a pydantic class, a dataclass, a TypedDict, a JSON "
@@ -135,7 +135,7 @@ class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
             except ValueError:
                 return None
         try:
-            return self._checked(json.loads(text))
+            return self._checked(text)
         except ValueError as error:  # pydantic's errors, too
             reason = _finish_reason(result[0].message) if isinstance(result[0], ChatGeneration) else None
             raise OutputParserException(
@@ -158,14 +158,16 @@ class StructuredAnswer(BaseCumulativeTransformOutputParser[Any]):
             return schema.parse_obj(value)
         return TypeAdapter(schema).validate_python(value)
 
-    def _checked(self, value: Any) -> Any:
+    def _checked(self, text: str) -> Any:
         """Return the object. For schemas other than pydantic classes, check what the decoder could not enforce."""
         schema = self.answer_schema
         if schema is not None and (not isinstance(schema, type) or not issubclass(schema, BaseModel)):
             wanted = json_schema_of(schema)
-            if unenforced(wanted) and (found := unmet(wanted, value)):
+            if unenforced(wanted) and (found := unmet(wanted, json.loads(text))):
                 raise ValueError("; ".join(found))
-        return self._object_of(value)
+        if schema is None or _is_read_as_a_dict(schema) or _is_old_pydantic(schema):
+            return self._object_of(json.loads(text))
+        return TypeAdapter(schema).validate_json(text)  # a strict class takes a date as text from JSON only
 
 
 def _is_read_as_a_dict(schema: Any) -> bool:

@@ -137,7 +137,7 @@ def _structured(body: ChatRequest) -> StructuredOutput | None:
     if wanted is None or wanted.type == "text":
         return None
     if wanted.type == "json_object":
-        return StructuredOutput(json_schema={"type": "object"})
+        return StructuredOutput(json_schema=wanted.schema_ or {"type": "object"})
     if wanted.json_schema is None or wanted.json_schema.schema_ is None:
         raise ApiError(
             400,

@@ -178,6 +178,9 @@ class ResponseFormat(BaseModel):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: SchemaFormat | None = None
+    schema_: dict[str, Any] | None = Field(
+        default=None, alias="schema", description='of "json_object", as llama.cpp and others take it'
+    )
 
 
 class ChatRequest(_Answering):

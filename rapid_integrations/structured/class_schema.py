@@ -1,10 +1,10 @@
-"""The JSON schema of a pydantic class, narrowed to what the class accepts."""
+"""The JSON schema of a pydantic class or another type, narrowed to what pydantic accepts for it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -16,6 +16,16 @@ _INTEGER_KEY = r"^-?(?:0|[1-9][0-9]{0,17})$"
 def class_schema(output_class: type[BaseModel]) -> dict[str, Any]:
     """Return the schema of answers that `output_class` accepts. Objects hold only declared properties."""
     found: dict[str, Any] = closed(output_class.model_json_schema(schema_generator=_Narrow))
+    return found
+
+
+def type_schema(kind: Any) -> dict[str, Any]:
+    """Return the schema of answers that pydantic accepts for a type: a dataclass, a union, a list of classes.
+
+    Raises:
+        PydanticUserError, TypeError, ValueError: pydantic cannot make one.
+    """
+    found: dict[str, Any] = closed(TypeAdapter(kind).json_schema(schema_generator=_Narrow))
     return found
 
 
@@ -39,6 +49,13 @@ class _Narrow(GenerateJsonSchema):
             found["exclusiveMaximum"] = min(found.get("exclusiveMaximum", largest), largest)
             if places is None:
                 found["multipleOf"] = found.get("multipleOf", 1)
+        return found
+
+    def datetime_schema(self, schema: core_schema.DatetimeSchema) -> JsonSchemaValue:
+        """Return the schema of a date and time, without a zone if the class takes none."""
+        found = super().datetime_schema(schema)
+        if schema.get("tz_constraint") == "naive" and found.get("format") == "date-time":
+            found["format"] = "date-time-local"
         return found
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:

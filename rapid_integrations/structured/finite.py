@@ -8,13 +8,19 @@ from typing import Any
 _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 
-def some_answer_ends(root: Any, definitions: Mapping[str, Any]) -> bool:
-    """Whether some finite value may satisfy the schema, that is, no definition requires itself."""
+def some_answer_ends(root: Any, definitions: Mapping[str, Any], *, false_ends: bool = False) -> bool:
+    """Whether some finite value may satisfy the schema, that is, no definition requires itself.
+
+    Args:
+        root: the schema.
+        definitions: the schemas that it refers to, by name.
+        false_ends: take what is false for satisfied, to tell the two reasons apart.
+    """
     finite: set[str] = set()
 
     def ends(schema: Any) -> bool:
         if not isinstance(schema, dict):
-            return schema is not False
+            return false_ends or schema is not False
         if (reference := schema.get("$ref")) is not None and reference.rpartition("/")[2] not in finite:
             return False
         if not all(ends(each) for each in schema.get("allOf", ())):

@@ -15,7 +15,7 @@ from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.structured.bounds import check_grammar, check_regex, check_schema
 from rapid_integrations.structured.deep_stack import on_a_deep_stack
 from rapid_integrations.structured.library import json_schema_error, load_llguidance
-from rapid_integrations.structured.schema import GIVEN_UP, Enforceable, enforceable
+from rapid_integrations.structured.schema import ESCAPES, GIVEN_UP, Enforceable, enforceable, needs_code_points
 
 FEATURE = "structured output"
 
@@ -25,6 +25,8 @@ JSON_OPTIONS: dict[str, Any] = {"whitespace_pattern": r"\n?[ \t]{0,16}"}
 _SECONDS = 5.0  # after this time nothing more is given up
 _REMEMBERED = 200_000  # characters of cached schemas; agents send the same ones with every request
 _MAX_OPTION = 200  # characters of one of them
+_MOST_NOTHING = 20  # definitions that nothing satisfies
+_DEFINITION = re.compile(r"json-schema:///#/\$defs/(\w+)")
 _NESTED_SCHEMA = re.compile(r"%json\s*(?=\{)")
 
 
@@ -58,7 +60,7 @@ def grammar_of(structured: StructuredOutput) -> Grammar:
         return Grammar(str(matcher.grammar_from_lark(lark)), unenforced)
     found = require_enforceable(structured.json_schema)
     schema = found.schema if isinstance(found.schema, dict) else {"anyOf": [found.schema]}
-    text = json.dumps({"x-guidance": options_of(structured.json_schema), **schema})
+    text = with_options(schema, options_of(structured.json_schema))
     return Grammar(str(matcher.grammar_from_json_schema(text)), found.unenforced)
 
 
@@ -113,16 +115,35 @@ def _enforceable(key: _Key, closed: bool, lenient: bool) -> tuple[Enforceable, s
 def _as_much_as_possible(schema: Any, closed: bool, lenient: bool) -> tuple[Enforceable, str]:
     first: tuple[Enforceable, str] | None = None
     until = monotonic() + _SECONDS
-    for count in range(len(GIVEN_UP) + 1):
-        found = enforceable(schema, closed=closed, lenient=lenient, given_up=GIVEN_UP[:count])
+    nothing: set[str] = set()
+    count = 0
+    while count <= len(GIVEN_UP):
+        try:
+            found = enforceable(schema, closed=closed, lenient=lenient, given_up=GIVEN_UP[:count], nothing=nothing)
+        except ConfigurationError:
+            if first is None:
+                raise
+            break  # the rest has no answer either: the first error says why
         error = json_schema_error(found.schema) if isinstance(found.schema, dict) else ""
         if not error:
             return found, "" if found.schema is not False else "it is false, which nothing satisfies"
-        first = first or (found, error)
-        if "nsatisfiable" in error or monotonic() > until:
+        places = [found.places.get(name, "") for name in _DEFINITION.findall(error)]
+        first = first or (found, _with_places(error, found.places))
+        if monotonic() > until:
+            break
+        if "nsatisfiable" not in error:
+            count += 1
+        elif places and places[0] and places[0] not in nothing and len(nothing) < _MOST_NOTHING:
+            nothing.add(places[0])  # the library refuses such a definition even of a property that may be left out
+        else:
             break
     assert first is not None
     return first
+
+
+def _with_places(error: str, places: Mapping[str, str]) -> str:
+    """Return an error of the library that names the caller's definitions."""
+    return _DEFINITION.sub(lambda match: places.get(match[1]) or match[0], error)
 
 
 def options_of(schema: Any) -> dict[str, Any]:
@@ -145,6 +166,12 @@ def options_of(schema: Any) -> dict[str, Any]:
     return dict(given)
 
 
+def with_options(schema: Mapping[str, Any], options: Mapping[str, Any] = JSON_OPTIONS) -> str:
+    """Return an enforceable schema with options for llguidance, as JSON."""
+    escapes = {} if needs_code_points(dict(schema)) else {"json_allowed_escapes": ESCAPES}
+    return json.dumps({"x-guidance": {**escapes, **options}, **schema})
+
+
 def _with_enforceable_schemas(lark: str) -> tuple[str, tuple[str, ...]]:
     """Return a Lark grammar whose JSON schemas are reduced to their enforceable part, and the other rules."""
     unenforced: list[str] = []
@@ -159,8 +186,8 @@ def _with_enforceable_schemas(lark: str) -> tuple[str, tuple[str, ...]]:
             continue  # in a string or a comment, or llguidance reports the error
         found = enforceable(schema)
         unenforced += found.unenforced
-        options = {"x-guidance": options_of(schema)} if "x-guidance" in schema else {}
-        text = json.dumps({**options, **found.schema} if isinstance(found.schema, dict) else found.schema)
+        options = options_of(schema) if "x-guidance" in schema else {}
+        text = with_options(found.schema, options) if isinstance(found.schema, dict) else json.dumps(found.schema)
         parts += [lark[position : match.end()], text]
         position = end
     return "".join([*parts, lark[position:]]), tuple(unenforced)

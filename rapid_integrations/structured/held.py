@@ -30,7 +30,14 @@ class Held:
             return
         from rapid_integrations.structured.checking import unmet
 
-        found = unmet(self.schema, json.loads(text))
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets without an end
+            raise IncompleteOutputError(
+                f"the answer cannot be read to be checked against its JSON schema: {error}. Bound its numbers and its "
+                f"depth in the schema, or ask again with another seed. The answer: {text:.1000}"
+            ) from None
+        found = unmet(self.schema, value)
         if found:
             raise IncompleteOutputError(
                 f"the answer does not satisfy its JSON schema: {'; '.join(found)}. That cannot be enforced token by "

@@ -129,6 +129,15 @@ class GrammarConstraint:
         new = list(draft[common:])
         taken = self._matcher.try_consume_tokens(new) if new else 0
         self._check("stopped")
+        while taken < len(new):
+            # Either a token is forbidden, or the fuel is used up that the library gives its lexer with each mask.
+            self._matcher.compute_logit_bias()
+            self._check("stopped")
+            more = self._matcher.try_consume_tokens(new[taken:])
+            self._check("stopped")
+            if not more:
+                break
+            taken += more
         self._tried = [*draft[: common + taken]]
         if taken < len(new):
             raise ValueError(f"token {new[taken]} is not allowed after {self._tried} (and the committed output)")

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_REMAINDERS = 10_000
-_MAX_BOUND = 2**64  # the library writes bounds and constants out, digit by digit
+LARGE = 10**17
+"""Magnitude of bounds beyond which the library takes some and refuses others."""
+
+LARGEST = (10**18, 2**63 - 1)
+"""Magnitude of bounds beyond which it allows too much: of numbers, and of integers."""
+
+_LEAST, _MOST = -(2**63), 2**64 - 1  # integers that the library reads
 
 
 def remainders(root: Any) -> int:
@@ -46,4 +52,4 @@ def whole_number(value: Any) -> int | None:
 
 def too_large(value: Any) -> bool:
     """Whether a value is a number, but too large to be enforced."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) > _MAX_BOUND
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and (value > _MOST or value < _LEAST)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.structured.grammar import JSON_OPTIONS, enforceable_schema
+from rapid_integrations.structured.grammar import enforceable_schema, with_options
 from rapid_integrations.structured.schema import Enforceable
 from rapid_integrations.tool_calls.call_format import CallFormat
 
@@ -38,7 +38,7 @@ def tool_grammar(
         answer: the schema of an answer without a call; None allows any text.
     """
     if answer is not None and not required and not call_format.marked:
-        return f"start: %json {json.dumps(_call_or_answer(call_format, parameters, answer))}"
+        return f"start: %json {with_options(_call_or_answer(call_format, parameters, answer))}"
     if required or answer is not None:
         text, cut = ["start: calls"], 0
     else:
@@ -79,6 +79,11 @@ def arguments_schema(name: str, parameters: Mapping[str, Any] | None) -> Enforce
     schema: dict[str, Any] = {"type": "object", **(parameters or {})}
     if schema["type"] is None or isinstance(schema["type"], (list, tuple)) and "object" in schema["type"]:
         schema["type"] = "object"
+    if schema["type"] != "object":
+        raise ConfigurationError(
+            f"the parameters of tool {name!r} have the type {schema['type']!r:.60}, and arguments are an object: give "
+            'a schema with "type": "object", whose properties are the parameters'
+        )
     try:
         closed = not any(key in schema for key in _SPREADING)
         found, error = enforceable_schema(schema, closed=closed, lenient=True)
@@ -91,7 +96,7 @@ def arguments_schema(name: str, parameters: Mapping[str, Any] | None) -> Enforce
 
 def _dumped(schema: Enforceable) -> str:
     found = schema.schema if isinstance(schema.schema, dict) else {"anyOf": [schema.schema]}
-    return json.dumps({"x-guidance": JSON_OPTIONS, **found})
+    return with_options(found)
 
 
 def _call_or_answer(
@@ -118,7 +123,7 @@ def _call_or_answer(
                 "additionalProperties": False,
             }
         )
-    return {"x-guidance": JSON_OPTIONS, "anyOf": options, "$defs": definitions}
+    return {"anyOf": options, "$defs": definitions}
 
 
 def _renamed(schema: Any, prefix: str, definitions: dict[str, Any]) -> Any:

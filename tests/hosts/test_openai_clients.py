@@ -114,6 +114,12 @@ def test_a_schema_is_kept_to(client):
         client.chat.completions.create(model="tiny", messages=HELLO, response_format=missing)
 
 
+def test_a_schema_of_json_mode_is_kept_to(client):
+    wanted = {"type": "json_object", "schema": SCHEMA}  # llama.cpp's and other servers' form
+    answer = client.chat.completions.create(model="tiny", messages=HELLO, response_format=wanted, max_tokens=200)
+    assert set(json.loads(answer.choices[0].message.content)) == {"sure", "count"}
+
+
 def test_log_probabilities_are_the_laws(client):
     answer = client.chat.completions.create(
         model="tiny", messages=HELLO, logprobs=True, top_logprobs=20, max_tokens=5, temperature=0

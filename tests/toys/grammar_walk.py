@@ -29,3 +29,13 @@ def random_answer(asked: StructuredOutput | Grammar, seed: int, most: int = 1500
         written.append(token)
         constraint.commit([token])
     return None
+
+
+def is_written(asked: StructuredOutput | Grammar, text: str) -> bool:
+    """Return whether a model may write exactly this answer and then end."""
+    grammar = grammar_of(asked) if isinstance(asked, StructuredOutput) else asked
+    constraint = GrammarConstraint(VOCABULARY, VOCABULARY.highest_token_id + 1, grammar)
+    try:
+        return bool(constraint.allowed(VOCABULARY.encode(text))[EOS_ID])
+    except ValueError:
+        return False

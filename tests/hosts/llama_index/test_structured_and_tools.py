@@ -12,11 +12,13 @@ from llama_index.core.response_synthesizers import ResponseMode
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel
 
-from llama_index_rapid import DocumentOrder
+from llama_index_rapid import DocumentOrder, RapidLLM
 from rapid_integrations import ConfigurationError, IncompleteOutputError, StructuredOutput
 from tests.toys.chat_templates import QWEN25
 from tests.toys.llama_index_llms import make_llm
 from tests.toys.llama_index_parts import DOCUMENT, PARAGRAPHS
+from tests.toys.order_class import ORDER, Order
+from tests.toys.puppet import puppet
 from tests.toys.verdict import Verdict
 
 QUESTION = f"What about {PARAGRAPHS[7][11:60]}?"
@@ -49,6 +51,13 @@ async def test_the_structured_forms_agree(llm, given):
     request = given[0]
     assert request.target.contexts == (DOCUMENT,) and request.target.query == QUESTION
     assert json.dumps(Verdict.model_json_schema()) in request.drafter.text
+
+
+def test_a_strict_class_with_every_kind_of_field():
+    expected = Order.model_validate_json(ORDER)
+    llm = RapidLLM(engine=puppet(ORDER, ORDER), max_new_tokens=800)
+    assert llm.structured_predict(Order, PromptTemplate("What?")) == expected
+    assert llm.as_structured_llm(Order).complete("What?").raw == expected
 
 
 def test_a_base_model_answers_in_form_too(given):

@@ -241,10 +241,13 @@ class TestStructuredOutput:
         assert "large" in json.loads(talkative.invoke("Is it large?", response_format=wanted).content)
         with pytest.raises(ConfigurationError, match="response_format"):
             talkative.invoke("hello", response_format={"type": "xml"})
+        with pytest.raises(ConfigurationError, match="response_format"):
+            talkative.invoke("hello", response_format={"type": "json_schema", "json_schema": None})
 
     def test_response_format_in_other_forms(self, talkative):
         wanted = {"type": "json_schema", "name": "size", "schema": SIZE_SCHEMA}  # of the Responses API
-        for form in (wanted, Size):
+        of_json_mode = {"type": "json_object", "schema": SIZE_SCHEMA}  # of llama.cpp and other servers
+        for form in (wanted, of_json_mode, Size):
             assert "large" in json.loads(talkative.bind(response_format=form).invoke("Is it large?").content)
 
     def test_a_method_that_there_is_not(self, chat):

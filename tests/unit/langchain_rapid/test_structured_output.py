@@ -18,6 +18,7 @@ from langchain_rapid.structured_output import json_schema_of
 from rapid_integrations import ConfigurationError, StructuredOutput
 from tests.toys.langchain_llms import DOCUMENT, QUESTION, make_engine
 from tests.toys.models import CHATML
+from tests.toys.order_class import ORDER, Order
 from tests.toys.puppet import call, puppet
 
 agents = pytest.importorskip("langchain.agents")
@@ -117,6 +118,11 @@ class TestWithStructuredOutput:
     def test_other_types(self, schema, text, expected):
         found = ChatRapid(engine=puppet(text)).with_structured_output(schema).invoke("What?")
         assert getattr(found, "value", found) == expected
+
+    @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+    def test_a_strict_class_with_every_kind_of_field(self, method):
+        chat = ChatRapid(engine=puppet(ORDER), max_tokens=800)
+        assert chat.with_structured_output(Order, method=method).invoke("What?") == Order.model_validate_json(ORDER)
 
     def test_it_is_enforced_whatever_the_model_would_write(self):
         chat = ChatRapid(engine=puppet("Well, I think that Ada is 36."), max_tokens=300)

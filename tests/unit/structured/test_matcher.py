@@ -75,6 +75,20 @@ def test_a_forbidden_draft_is_an_error_and_leaves_no_trace():
         follows.commit(ids("x"))
 
 
+@pytest.mark.parametrize("length", [31, 40])
+def test_a_long_draft_is_followed_like_a_short_one(length):
+    """The library follows only so much of a costly pattern at once, and then says that the next token is forbidden."""
+    asked = {"type": "string", "pattern": r"^(?:\S+\s+){0,29}\S+$", "maxLength": 300}
+    text = ids('"This is a sample of what is asked for, and another sample of it, which is longer, and one more."')
+    whole, steps = constraint(json_schema=asked), constraint(json_schema=asked)
+    for at in range(0, len(text), length):
+        draft = text[at : at + length]
+        for token in draft:
+            steps.commit([token])
+        assert torch.equal(whole.allowed(draft), steps.allowed())
+        whole.commit(draft)
+
+
 def test_any_walk_over_drafts_gives_the_masks_of_a_fresh_matcher():
     chance = random.Random(0)
     asked = {"json_schema": {"type": "object", "properties": {"a": {"type": "array"}, "b": {"type": "string"}}}}

@@ -29,6 +29,7 @@ from pydantic import (
     HttpUrl,
     IPvAnyAddress,
     Json,
+    NaiveDatetime,
     PositiveInt,
     PostgresDsn,
     SecretBytes,
@@ -46,9 +47,8 @@ from rapid_integrations.structured import grammar_of
 from rapid_integrations.structured.checking import unmet
 from rapid_integrations.structured.class_schema import class_schema
 from rapid_integrations.structured.grammar import require_enforceable
-from rapid_integrations.structured.patterns import enforceable_patterns
 from tests.toys.budget import examples
-from tests.toys.grammar_walk import random_answer
+from tests.toys.grammar_walk import is_written, random_answer
 from tests.toys.structured_requests import PROMPT, engine
 
 
@@ -110,6 +110,7 @@ class Named(BaseModel):
 TYPES = {
     "path": pathlib.Path, "bytes": bytes, "secret": SecretStr, "secret bytes": SecretBytes, "uuid": uuid.UUID,
     "uuid1": UUID1, "uuid4": UUID4, "uuid7": UUID7, "datetime": datetime.datetime, "aware": AwareDatetime,
+    "naive": NaiveDatetime,
     "date": datetime.date, "time": datetime.time, "timedelta": datetime.timedelta, "decimal": decimal.Decimal,
     "decimal, places": condecimal(max_digits=5, decimal_places=2), "decimal, bounds": condecimal(gt=0, le=10),
     "decimal, step": condecimal(multiple_of=decimal.Decimal("0.25")), "any ip": IPvAnyAddress,
@@ -304,14 +305,6 @@ def test_an_answer_that_does_not_satisfy_the_rest_is_an_error():
     assert answer.stats.unenforced == ("/: uniqueItems",)
 
 
-def test_a_pattern_is_taken_apart_or_given_up():
-    assert enforceable_patterns(r"^(?=.*[A-Z])(?=x).{8,}$") == (r"^(?:.*[A-Z])", "^(?:x)", "^.{8,}$")
-    assert enforceable_patterns(r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$") == (r"[^-+.]", r"^[+-]?0*\d*\.?\d*$")
-    assert enforceable_patterns(r"^(?<year>\d{4})\Z") == (r"^(?P<year>\d{4})$",)
-    for pattern in (r"a(?=b)c", r"^(?!.*foo).*$", r"(a)\1", "(", "\ud800"):
-        assert enforceable_patterns(pattern) is None
-
-
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
@@ -371,3 +364,177 @@ def test_nothing_is_fetched_and_no_pattern_takes_for_ever():
     found = require_enforceable({"type": "object", "properties": {"a": {"$ref": "https://example.com/x.json"}}})
     assert found.unenforced == ("/properties/a: $ref 'https://example.com/x.json', which leads nowhere in the schema",)
     assert unmet({"type": "string", "not": {"pattern": "^(a+)+$"}}, "a" * 50 + "b") == []
+
+
+def left_out(schema):
+    return grammar_of(StructuredOutput(json_schema=schema)).unenforced
+
+
+TAGGED = [{"properties": {"k": {"const": name}}, "required": ["k"]} for name in "ab"]
+TEXT, COUNT = {"type": "string", "nullable": True}, {"type": "integer", "nullable": True}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"oneOf": [{"type": "string"}]},
+        {"oneOf": [{"const": 1}, {"enum": [2, "1", None]}]},
+        {"oneOf": [{"type": ["string", "null"]}, {"type": "integer"}]},
+        {"type": "object", "oneOf": TAGGED},
+        {"oneOf": [{"type": "object", **each} for each in TAGGED]},
+    ],
+)
+def test_options_that_exclude_one_another_need_no_check(schema):
+    assert left_out(schema) == ()
+
+
+@pytest.mark.parametrize(
+    ("schema", "both"),
+    [
+        ({"oneOf": [TEXT, COUNT]}, None),
+        ({"oneOf": TAGGED}, 5),
+        ({"oneOf": [{"const": 1}, {"const": 1.0}]}, 1),
+        ({"oneOf": [{"type": "integer"}, {"type": ["number", "null"]}]}, 1),
+    ],
+)
+def test_options_that_a_value_may_satisfy_together_are_checked(schema, both):
+    assert left_out(schema) == ("/: oneOf (anyOf is enforced)",) and len(unmet(schema, both)) == 1
+
+
+def test_names_that_no_grammar_tells_apart_may_have_the_values_of_all():
+    """`^(?!a)` and `(b)\\1` are given up: what only they allow can be written nevertheless."""
+    odd = {"^(?!a)b": {"type": "boolean"}, r"(c)\1": {"type": "null"}}
+    for others, more in ((False, None), ({"type": "integer"}, 7)):
+        schema = {"type": "object", "patternProperties": odd, "additionalProperties": others}
+        assert len(left_out(schema)) == 2
+        values = {value for seed in range(60) if (text := random_answer(StructuredOutput(json_schema=schema), seed))
+                  for value in map(type, json.loads(text).values())}  # fmt: skip
+        assert values == {bool, type(None), *([type(more)] if more else [])}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"pattern": "^a", "type": "string", "description": "x"}, ()),
+        ({"format": "DATE"}, ()),
+        ({"enum": ["ab", "b"], "pattern": "^a"}, ("/: propertyNames",)),
+        ({"pattern": "^a", "maxLength": 2}, ("/: propertyNames",)),
+        ({"type": "integer"}, ("/: propertyNames",)),
+    ],
+)
+def test_names_are_enforced_whole_or_checked(names, said):
+    assert left_out({"type": "object", "propertyNames": names}) == said
+
+
+def test_a_name_that_is_repeated_counts_once():
+    schema = {"type": "object", "additionalProperties": {"type": "null"}, "minProperties": 3}
+    assert left_out(schema) == ("/: minProperties, of which a name that is repeated counts once",)
+    assert len(unmet(schema, json.loads('{"a": null, "a": null, "a": null}'))) == 1
+    assert left_out({**schema, "required": ["a", "b"]}) == ()
+
+
+@pytest.mark.parametrize(
+    ("bounds", "right", "wrong"),
+    [
+        ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, 5, 2**63),
+        ({"type": "integer", "maximum": 2**64 - 1}, 10**19, 2**64),
+        ({"type": "number", "maximum": 2**63 - 1}, 5, 10**19),
+        ({"minimum": -(2**64) + 1}, -(2**64) + 1, -(2**64)),
+        ({"type": "integer", "minimum": -(10**18) + 1}, 0, -(10**18)),
+        ({"type": "integer", "exclusiveMaximum": 10**16 - 1}, 5, 10**16 - 1),
+    ],
+)
+def test_bounds_that_the_library_reads_as_others_are_checked(bounds, right, wrong):
+    assert left_out(bounds) and unmet(bounds, right) == [] and len(unmet(bounds, wrong)) == 1
+    assert is_written(StructuredOutput(json_schema=bounds), str(right))
+
+
+@pytest.mark.parametrize(("form", "edges"), [("int64", (-(2**62), 2**63 - 1)), ("uint64", (0, 2**63 - 1))])
+def test_formats_of_long_integers(form, edges):
+    asked = StructuredOutput(json_schema={"type": "object", "properties": {"a": {"type": "integer", "format": form}}})
+    assert grammar_of(asked).unenforced == ()
+    for edge, beyond in zip(edges, (edges[0] - 1, 10**20), strict=True):
+        assert is_written(asked, f'{{"a": {edge}}}') and not is_written(asked, f'{{"a": {beyond}}}')
+
+
+def test_a_name_has_one_spelling():
+    """Spelled with escapes, a declared name would be taken for another one, which may hold anything."""
+    open_object = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    named = {"type": "object", "patternProperties": {"^x": {"type": "integer"}}}
+    assert is_written(StructuredOutput(json_schema=open_object), '{"a": 1, "b\\n": "x"}')
+    for schema, text in ((open_object, '{"\\u0061": "x"}'), (named, '{"\\u0078": "x"}')):
+        for options in ({}, {"x-guidance": {"whitespace_flexible": False}}):
+            assert not is_written(StructuredOutput(json_schema={**schema, **options}), text)
+    nested = "start: %json " + json.dumps(open_object)
+    assert not is_written(StructuredOutput(grammar=nested), '{"\\u0061": "x"}')
+    control = {**open_object, "properties": {"a": {"type": "integer"}, "c": {"const": "\x01"}}}
+    assert left_out(control) == ("/: names that are spelled with escapes",)
+    assert is_written(StructuredOutput(json_schema=control), '{"a": 1, "c": "\\u0001"}')
+    assert len(unmet(control, json.loads('{"\\u0061": "x"}'))) == 1
+
+
+def test_a_length_that_multiplies_with_a_pattern_is_checked():
+    schema = {"type": "string", "pattern": r"^(?:\S+\s+){0,99}\S+$", "minLength": 1, "maxLength": 5000}
+    assert left_out(schema) == ("/: minLength beside its pattern", "/: maxLength beside its pattern")
+    assert is_written(StructuredOutput(json_schema=schema), '"' + "several words " * 20 + 'x"')
+    assert len(unmet(schema, "x" * 5001)) == 1
+    assert left_out({**schema, "maxLength": 40}) == () == left_out({**schema, "pattern": "^[a-z ]+$"})
+
+
+def test_patterns_of_names_that_cost_too_much_are_checked():
+    costly = {"type": "object", "patternProperties": {"([A-Za-z0-9-_.:]{1,255})": {"type": "integer"}}}
+    (said,) = left_out(costly)
+    assert said.startswith("/: patternProperties") and len(unmet(costly, {"a-b": "x"})) == 1
+    assert is_written(StructuredOutput(json_schema=costly), '{"a-b": 1, "c": 2}')
+    cheap = {"type": "object", "patternProperties": {"[A-Za-z0-9-_.:]{1,255}": {"type": "integer"}}}
+    assert left_out(cheap) == () and is_written(StructuredOutput(json_schema=cheap), '{"a-b": 1}')
+
+
+def test_a_definition_that_is_false_forbids_what_refers_to_it():
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/no"}, "b": {"$ref": "#/$defs/yes"}},
+              "$defs": {"no": False, "yes": True}}  # fmt: skip
+    asked = StructuredOutput(json_schema=schema)
+    assert is_written(asked, '{"b": 1}') and not is_written(asked, '{"a": 1}')
+    for nothing in ({"allOf": [True, False]}, {"$ref": "#/$defs/no", "$defs": {"no": False}}, {"enum": []}):
+        with pytest.raises(ConfigurationError, match="(nothing satisfies|nsatisfiable)"):
+            grammar_of(StructuredOutput(json_schema=nothing))
+
+
+def test_a_definition_that_nothing_satisfies_forbids_what_refers_to_it():
+    never = {"type": "object", "properties": {"x": {"type": "integer", "minimum": 3, "maximum": 2}}, "required": ["x"]}
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/definitions/never"}, "b": {"type": "integer"}},
+              "definitions": {"never": never}}  # fmt: skip
+    asked = StructuredOutput(json_schema=schema)
+    assert is_written(asked, '{"b": 1}') and not is_written(asked, '{"a": {"x": 3}}')
+    with pytest.raises(ConfigurationError, match="nsatisfiable.*\n.*processing /definitions/never"):
+        grammar_of(StructuredOutput(json_schema={**schema, "required": ["a"]}))
+
+
+def test_circles_with_siblings_are_enforced_without_them():
+    schema = {"$ref": "#/definitions/a", "definitions": {
+        "a": {"type": "object", "oneOf": [{"$ref": "#/definitions/b"}, {"$ref": "#/definitions/c"}]},
+        "b": {"type": "object", "properties": {"k": {"const": "b"}, "a": {"type": "object", "oneOf": [
+            {"$ref": "#/definitions/a"}]}}, "required": ["k"]},
+        "c": {"type": "object", "oneOf": [{"$ref": "#/definitions/a"}], "properties": {"k": {"const": "c"}}},
+    }}  # fmt: skip
+    asked = StructuredOutput(json_schema=schema)
+    assert any("beside" in each for each in grammar_of(asked).unenforced)
+    assert is_written(asked, '{"k": "b", "a": {"k": "b"}}') and not is_written(asked, '{"k": "d"}')
+
+
+def test_what_is_forbidden_as_draft_4_says_it_cannot_be_written():
+    asked = StructuredOutput(json_schema={"type": "object", "properties": {"a": {"not": {}}, "b": {"not": True}}})
+    assert grammar_of(asked).unenforced == () and is_written(asked, '{"c": 1}')
+    assert not is_written(asked, '{"a": 1}') and not is_written(asked, '{"b": 1}')
+
+
+def test_encoded_json_is_held_to_its_encoding():
+    asked = {"type": "string", "contentEncoding": "base64", "contentMediaType": "application/json"}
+    assert is_written(StructuredOutput(json_schema=asked), '"e30="')
+    assert not is_written(StructuredOutput(json_schema=asked), '"{}"')
+
+
+def test_the_format_of_regular_expressions_is_checked():
+    schema = {"type": "string", "format": "regex"}
+    assert left_out(schema) == ("/: format 'regex'",)
+    assert unmet(schema, "a+") == [] and len(unmet(schema, "(a")) == 1

@@ -94,6 +94,7 @@ def test_arguments_that_no_grammar_can_hold_to_their_schema_make_an_invalid_call
             "of tool 'a' cannot be used: a name in .*properties",
         ),
         ({"name": "a", "parameters": {"properties": {"b": {"type": "strin"}}}}, "tool 'a' .*Invalid type: strin"),
+        ({"name": "a", "parameters": {"type": "array"}}, "tool 'a' have the type 'array', and arguments are an object"),
         ({"name": "a", "parameters": {"properties": 3, "x": [[]] * 200_000}}, "declaration of tool 'a' has more than"),
     ],
 )
