@@ -338,7 +338,7 @@ class TestProfile:
 class TestStatistics:
     def test_what_an_answer_carries(self, either):
         template = f"Read this.\n{DOCUMENT}\n{QUESTION}"
-        _, info = answered(either, template, rapid_context=DOCUMENT, rapid_query=QUESTION)
+        _, info = answered(either, template, rapid_context=DOCUMENT, rapid_query=QUESTION, draft_length=2)
         rapid = info["rapid"]
         assert info["model_name"] == either.model_name and rapid["law"] == "augmented" and rapid["drafted_tokens"]
         assert 0 <= rapid["acceptance_rate"] <= 1 and math.isfinite(rapid["decode_tps"])
