@@ -31,6 +31,7 @@ from rapid_integrations.engine.read_ahead import question_first
 from rapid_integrations.engine.request import Asked, Request, ToolDeclarations
 from rapid_integrations.errors import ConfigurationError, ContextOverflowError, PromptError
 from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.thinking_marks import marks_of, shown_tokens
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import NO_ARGUMENTS, PromptLike, RenderedPrompt, TemplateArguments, render
 from rapid_integrations.structured.held import Held
@@ -63,7 +64,7 @@ class Preparing:
         self._formats: dict[str, CallFormat] = {}  # learnt, by the arguments of the chat template
 
     def supports_tools(self, arguments: TemplateArguments) -> bool:
-        """Return whether the model's chat template takes tools and writes their calls with JSON arguments."""
+        """Return whether the model's chat template takes tools and writes their calls in a form that can be read."""
         try:
             return bool(self.call_format(arguments))
         except ConfigurationError:
@@ -108,7 +109,9 @@ class Preparing:
                 _require_room(model, prompts.drafter_ids, asked.sampling.max_new_tokens)
         if plan.uses_draft_lm and models.draft_lm is not None:
             _require_room(models.draft_lm, prompts.drafter_ids, asked.sampling.max_new_tokens)
-        kept = frozenset[int]() if tools is None else tools.kept_tokens(self._vocabulary)
+        kept = shown_tokens(self._vocabulary, marks_of(self._vocabulary, rendered))
+        if tools is not None:
+            kept |= tools.kept_tokens(self._vocabulary)
         tracer = None if candidates is None else self._tracer(asked, prompts, kept, candidates)
         runs, chosen = None, None
         if plan.takes_rows and plan.uses_drafter:

@@ -31,6 +31,7 @@ KNOWN_ENDS = frozenset(
         "<|end▁of▁sentence|>",
         "<｜end▁of▁sentence｜>",
         "<|assistant_end|>",
+        "<|call|>",
         "<|return|>",
         "<|return_token|>",
         "<|eos|>",
