@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rapid_integrations.tool_calls.loose import loose, loose_source
+from rapid_integrations.tool_calls.loose import loose, loose_source, prefixes
 from rapid_integrations.tool_calls.tagged import TaggedArguments
 from rapid_integrations.tool_calls.tagged_types import BOTH, Kind, kinds_of, referred
 
@@ -57,9 +57,9 @@ def read_arguments(text: str, at: int, tagged: TaggedArguments, tail: str, schem
         (re.compile(rf"([^\n]{{1,{_LONGEST_NAME}}}?){loose_source(mark.rstrip())}"), mark, is_text)
         for mark, is_text in marks.items()
     ]
-    follow = re.compile(
-        rf"\s*(?:{loose_source((tagged.between + tagged.key).strip())}|{loose_source(tail.strip())}|\Z)"
-    )
+    behind = [(tagged.between + tagged.key).strip(), tail.strip()]
+    cut = "|".join(map(prefixes, behind))
+    follow = re.compile(rf"\s*(?:{'|'.join(map(loose_source, behind))}|(?:{cut})\s*\Z)")
     arguments: dict[str, Any] = {}
     end, wrong = at, None
     while True:
@@ -121,9 +121,10 @@ def _named(
 
 def _closing(text: str, begin: int, core: str, follow: re.Pattern[str]) -> tuple[int, int] | None:
     """Return where a value ends and where the text behind it begins: at the first mark that something apt follows."""
-    at = text.find(core, begin)
+    first = at = text.find(core, begin)
     while at >= 0 and not follow.match(text, at + len(core)):
         at = text.find(core, at + 1)
+    at = first if at < 0 else at
     return None if at < 0 else (at, at + len(core))
 
 

@@ -95,7 +95,7 @@ def test_a_mark_that_says_what_follows_is_believed():
     ("text", "arguments", "error"),
     [
         (call(("text", "a"))[:-30], '{"text": "a', "the answer ended before it: the argument 'text' does not end"),
-        (call(("text", "a"))[:-20], '{"text": "a"', "the answer ended before it: </function>"),
+        (call(("text", "a"))[:-20], '{"text": "a"', "the answer ended before it: an argument"),
         (call(("count", 5)).replace("</function>", "well"), '{"count": 5', "an argument does not begin as it should"),
     ],
 )
