@@ -7,6 +7,7 @@ enforced; other rules of strings are checked when the call is complete. Other va
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -31,14 +32,16 @@ class ArgumentRules(ABC):
     Args:
         number: the tool's, for the names of rules.
         literal: returns Lark for a text of the template.
+        specials: tokens that stand for a whole string and never occur in text, by that string.
         by_name: whether arguments stand in the order of their names, and not in that of the schema.
     """
 
     between = ""  # the text between two arguments
 
-    def __init__(self, number: int, literal: Literal, by_name: bool = False) -> None:
+    def __init__(self, number: int, literal: Literal, specials: Mapping[str, int], by_name: bool = False) -> None:
         self._number = number
         self._literal = literal
+        self._specials = specials
         self._by_name = by_name
         self._rules: list[str] = []
         self._names = 0
@@ -90,13 +93,27 @@ class ArgumentRules(ABC):
         self._names += 1
         return f"{kind}_{self._number}_{self._names}"
 
-    def _text(self, low: int, high: int | None, core: str, end: str = "") -> str:
-        """Return a terminal for a text of a length without `core`, with `end` behind it. It may not be empty."""
+    def _string(self, schema: Any, core: str, end: str) -> str:
+        """Return Lark for a string without `core` and the mark `end` behind it.
+
+        A text and an ordinary text behind it are one terminal: apart, the first would take in the beginning of the
+        second. A control token ends a text by itself.
+        """
+        low, high = lengths(schema)
+        special = next((token for token in self._specials if token in end), None)
+        before = end if special is None else end[: end.index(special)]
+        rest = self._literal(end[len(before) :])
+        form = anchored_pattern(schema)
+        if not before and form is None:
+            if high == 0:
+                return rest
+            low = max(low, 1)  # a terminal is not empty
+        content = rf"(.|\n){{{low},{'' if high is None else high}}}" if form is None else f"({form})"
+        behind = r"[ \t\r\n]*[^ \t\r\n](.|\n)*" if core in before else r"(.|\n)*"
         name = self._new("TEXT")
-        times = f"{{{low},{'' if high is None else high}}}"
-        behind = r"[ \t\r\n]*[^ \t\r\n](.|\n)*" if core in end else r"(.|\n)*"
-        self._rules.append(rf"{name}: /(.|\n){times}{regex_of(end)}/ & ~/(.|\n)*{regex_of(core)}{behind}/")
-        return name
+        self._rules.append(rf"{name}: /{content}{regex_of(before)}/ & ~/(.|\n)*{regex_of(core)}{behind}/")
+        maybe = "?" if not before and form is None and not lengths(schema)[0] else ""
+        return f"{name}{maybe} {rest}"
 
 
 def unwritten_arguments(rules: ArgumentRules, found: Enforceable) -> Enforceable:
@@ -148,6 +165,19 @@ def lengths(schema: Any) -> tuple[int, int | None]:
 def too_long(schema: Mapping[str, Any]) -> set[str]:
     """Return the rules for lengths that are too large to be enforced."""
     return {key for key in ("minLength", "maxLength") if schema.get(key, 0) > _LONGEST}
+
+
+def anchored_pattern(schema: Any) -> str | None:
+    """Return the pattern of a whole string, as the schemas of formats have one, fit to stand between slashes.
+
+    Other patterns may match a part, or hold what a text between marks cannot be tested for.
+    """
+    pattern = schema.get("pattern") if isinstance(schema, Mapping) else None
+    if not isinstance(pattern, str) or not (pattern.startswith("^(?:") and pattern.endswith(")$")):
+        return None
+    if "minLength" in schema or "maxLength" in schema or "\n" in pattern:
+        return None
+    return re.sub(r"(?<!\\)/", r"\\/", pattern[1:-1])
 
 
 def json_rule(schema: Any, root: Any) -> str:

@@ -63,7 +63,7 @@ class ToolCallStream:
         if not self._format.marked and self._begun:
             return Parsed(self._held, [], [])
         parsed = parse_calls(self._held, self._format, self._names, self._limit, cut=cut)
-        if self._required and parsed.text.strip():  # too short to tell a call from text
+        if self._required and (parsed.text.strip() or not (parsed.calls or parsed.invalid)):  # too short to be told
             error = CUT if cut else UNENDED
             return Parsed("", parsed.calls, [*parsed.invalid, InvalidToolCall(name=None, arguments="", error=error)])
         return parsed

@@ -84,7 +84,7 @@ def _argument_rules(call_format: CallFormat, number: int, specials: Mapping[str,
     """Return what writes the rules for a tool's arguments; None if they are one JSON object."""
     tagged = call_format.tagged
     if isinstance(tagged, LiteralArguments):
-        return LiteralRules(tagged, number, lambda text: _literal(text, specials))
+        return LiteralRules(tagged, number, lambda text: _literal(text, specials), specials)
     return None if tagged is None else TaggedRules(tagged, number, lambda text: _literal(text, specials), specials)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -19,6 +20,8 @@ from rapid_integrations.tool_calls.literals import LiteralArguments
 from rapid_integrations.tool_calls.tagged_types import referred
 
 _TYPES = ("string", "boolean", "null", "number", "integer", "array", "object")
+_WORDS = {"boolean": ("true", "false", "True", "False"), "null": ("null", "None")}
+_COMMA, _COLON = '"," " "?', '":" " "?'
 _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _ENFORCED = {
     *("type", "enum", "const", "minLength", "maxLength", "title", "description", "items", "properties", "required"),
@@ -31,27 +34,23 @@ class LiteralRules(ArgumentRules):
 
     Args:
         literals: how arguments are written.
-        number, literal: see `ArgumentRules`.
+        number, literal, specials: see `ArgumentRules`.
     """
 
-    def __init__(self, literals: LiteralArguments, number: int, literal: Literal) -> None:
-        super().__init__(number, literal, literals.by_name)
+    def __init__(self, literals: LiteralArguments, number: int, literal: Literal, specials: Mapping[str, int]) -> None:
+        super().__init__(number, literal, specials, literals.by_name)
         self.between = literals.between
         self._literals = literals
         self._referred: dict[str, str] = {}
         self._anything = ""
 
     def unwritten(self, schema: Any, root: Any) -> set[str]:
-        """Return the rules that the grammar leaves out: none of JSON."""
-        return set() if self._literals.own_quote is None else _left_out(schema, root, set())
+        """Return the rules that the grammar leaves out."""
+        return _left_out(schema, root, set())
 
     def _argument(self, name: str | None, schema: Any, root: Any) -> str:
         rule = self._new("argument")
-        begin = self._named(name, self._literals.assign)
-        if self._literals.own_quote is not None:
-            self._rules.append(f"{rule}: {begin} {self._value(schema, root)}")
-        else:
-            self._rules += [f"{rule}: {begin} {rule}_json", f"{rule}_json: {json_rule(schema, root)}"]
+        self._rules.append(f"{rule}: {self._named(name, self._literals.assign)} {self._value(schema, root)}")
         return rule
 
     def _named(self, name: str | None, assign: str) -> str:
@@ -59,8 +58,11 @@ class LiteralRules(ArgumentRules):
 
     def _member(self, name: str | None, schema: Any, root: Any) -> str:
         """Add the rules for a member of a nested object, and return what stands for it."""
-        rule = self._new("member")
-        self._rules.append(f"{rule}: {self._named(name, ':')} {self._value(schema, root)}")
+        rule, named = self._new("member"), self._named(name, ":")
+        if self._literals.own_quote is None:
+            key = self._of_type("string", {}, root) if name is None else self._constant(name)
+            named = f"{key} {_COLON}"
+        self._rules.append(f"{rule}: {named} {self._value(schema, root)}")
         return rule
 
     def _value(self, schema: Any, root: Any) -> str:
@@ -74,7 +76,7 @@ class LiteralRules(ArgumentRules):
         if not isinstance(schema, Mapping) or not schema:
             return self._any(root)
         if (values := fixed_values(schema)) is not None:
-            return _either(self._literal(self._literals.literal(value)) for value in values)
+            return _either(self._constant(value) for value in values)
         options = schema.get("anyOf") or schema.get("oneOf")
         if isinstance(options, (list, tuple)) and options:
             return _either(self._value(each, root) for each in options)
@@ -92,23 +94,40 @@ class LiteralRules(ArgumentRules):
         return self._anything
 
     def _of_type(self, of: str, schema: Mapping[str, Any], root: Any) -> str:
-        quote = self._literals.quote
+        own = self._literals.own_quote
         if of == "string":
-            low, high = lengths(schema)
-            text = "" if high == 0 else self._text(max(low, 1), high, quote) + ("" if low else "?")
-            return f"{self._literal(quote)} {text} {self._literal(quote)}"
-        rule = self._new("value")
+            return self._quoted(schema) if own is None else f"{self._literal(own)} {self._string(schema, own, own)}"
+        if own is None and of in _WORDS:
+            return _either(self._literal(word) for word in _WORDS[of])
+        rule, comma = self._new("value"), '","' if own is not None else _COMMA
         if of == "array":
             item = self._value(schema.get("items", True), root)
             empty = "" if schema.get("minItems") else "?"
-            self._rules.append(f'{rule}: "[" ({item} ("," {item})*){empty} "]"')
+            self._rules.append(f'{rule}: "[" ({item} ({comma} {item})*){empty} "]"')
         elif of == "object":
-            self._members(f"{rule}_members", schema if names_its_members(schema) else {}, root, self._member, ",")
+            between = "," if own is not None else ", "
+            self._members(f"{rule}_members", schema if names_its_members(schema) else {}, root, self._member, between)
             self._rules.append(f'{rule}: "{{" {rule}_members "}}"')
         else:
             limits = {key: value for key, value in schema.items() if key in _LIMITS}
             self._rules.append(f"{rule}: {json_rule({'type': of, **limits}, None)}")
         return rule
+
+    def _quoted(self, schema: Any) -> str:
+        """Return Lark for a string in either of Python's quotation marks, with the escapes that JSON knows, too."""
+        low, high = lengths(schema)
+        times = f"{{{low},{'' if high is None else high}}}"
+        name = self._new("QUOTED")
+        ways = (rf"{quote}([^{quote}\\\n]|\\[{quote}\\nrt]){times}{quote}" for quote in "'\"")
+        self._rules.append(f"{name}: /{'|'.join(ways)}/")
+        return name
+
+    def _constant(self, value: Any) -> str:
+        """Return Lark for one value."""
+        if self._literals.own_quote is not None:
+            return self._literal(self._literals.literal(value))
+        ways = {json.dumps(value, ensure_ascii=False), repr(value)}
+        return _either(self._literal(way) for way in sorted(ways))
 
 
 def _either(ways: Any) -> str:
@@ -119,7 +138,7 @@ def _left_out(schema: Any, root: Any, seen: set[str]) -> set[str]:
     """Return the keywords of a schema, and of those within it, that the grammar leaves out."""
     if not isinstance(schema, Mapping):
         return set()
-    found = (schema.keys() - _ENFORCED) | too_long(schema)
+    found = (schema.keys() - _ENFORCED) | too_long(schema)  # a pattern, too: Python's quotation marks have escapes
     inner = [schema.get("items"), *(schema.get("properties") or {}).values()]
     for keyword in ("anyOf", "oneOf"):
         inner += list(schema.get(keyword) or ())

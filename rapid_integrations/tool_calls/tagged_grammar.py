@@ -8,9 +8,9 @@ from typing import Any
 from rapid_integrations.tool_calls.argument_rules import (
     ArgumentRules,
     Literal,
+    anchored_pattern,
     fixed_values,
     json_rule,
-    lengths,
     resolved,
     too_long,
 )
@@ -25,15 +25,13 @@ class TaggedRules(ArgumentRules):
 
     Args:
         tagged: how arguments are written.
-        number, literal: see `ArgumentRules`.
-        specials: tokens that stand for a whole string and never occur in text, by that string.
+        number, literal, specials: see `ArgumentRules`.
     """
 
     def __init__(self, tagged: TaggedArguments, number: int, literal: Literal, specials: Mapping[str, int]) -> None:
-        super().__init__(number, literal)
+        super().__init__(number, literal, specials)
         self.between = tagged.between
         self._tagged = tagged
-        self._specials = specials
 
     def unwritten(self, schema: Any, root: Any) -> set[str]:
         """Return the rules of strings that the grammar leaves out."""
@@ -45,7 +43,8 @@ class TaggedRules(ArgumentRules):
             return {"which text"}
         if self._fixed(schema) is not None:
             return set()
-        return (schema.keys() - _ENFORCED) | too_long(schema) | (schema.keys() & {"enum", "const"})
+        left_out = (schema.keys() - _ENFORCED) | too_long(schema) | (schema.keys() & {"enum", "const"})
+        return left_out - {"pattern"} if anchored_pattern(schema) is not None else left_out
 
     def _argument(self, name: str | None, schema: Any, root: Any) -> str:
         tagged, rule = self._tagged, self._new("argument")
@@ -57,28 +56,19 @@ class TaggedRules(ArgumentRules):
 
         ways = []
         if "text" in kinds:
-            ways.append(f"{begins(tagged.text)} {self._string(resolved(schema, root), kinds == {'text'})}")
+            ways.append(f"{begins(tagged.text)} {self._written(resolved(schema, root), kinds == {'text'})}")
         if "other" in kinds and (kinds == {"other"} or tagged.text != tagged.other):
             ways.append(f"{begins(tagged.other)} {rule}_json {self._literal(tagged.end)}")
             self._rules.append(f"{rule}_json: {json_rule(_without_strings(schema), root)}")
         self._rules.append(f"{rule}: " + " | ".join(ways))
         return rule
 
-    def _string(self, schema: Any, only: bool) -> str:
+    def _written(self, schema: Any, only: bool) -> str:
         """Return Lark for a string and the mark behind it. `only` says whether the value can be nothing else."""
         end, core = self._tagged.end, self._tagged.core
         if only and (values := self._fixed(schema)) is not None:
             return "(" + " | ".join(self._literal(value + end) for value in values) + ")"
-        low, high = lengths(schema) if only else (0, None)
-        special = next((token for token in self._specials if token in end), None)
-        if special is None:
-            return self._text(low, high, core, end)
-        before = end[: end.index(special)]
-        if before:
-            return f"{self._text(low, high, special, before)} {self._literal(end[len(before) :])}"
-        if high == 0:
-            return self._literal(end)
-        return f"{self._text(max(low, 1), high, special)}{'' if low else '?'} {self._literal(end)}"
+        return self._string(schema if only else {}, core, end)
 
     def _fixed(self, schema: Any) -> list[str] | None:
         """Return the only strings that a schema allows, if it names them and they can be told from what ends them."""

@@ -7,7 +7,6 @@ import pytest
 from rapid_integrations import RapidEngine, SpeculationConfig
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
-from tests.toys.budget import BUDGET
 from tests.toys.call_formats import learn, write
 from tests.toys.call_templates import HARMONY, HARMONY_TOKENS
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer
@@ -39,16 +38,6 @@ def test_a_named_tool_is_called_once(family):
         assert_valid(answer)
 
 
-@pytest.mark.parametrize("family", NEWER)
-def test_several_calls(family):
-    counts = set()
-    for seed in range(9 if BUDGET == "nightly" else 4):
-        answer = ask(engine(family), "required", temperature=2.0, seed=seed, tools=TOOLS[1:], new=500)
-        assert_valid(answer)
-        counts.add(len(answer.tool_calls))
-    assert max(counts) > 1
-
-
 @pytest.mark.in_turn(2)
 @pytest.mark.parametrize("marked", [True, False], ids=["tokens", "spelt out"])
 @pytest.mark.parametrize("family", NEWER)
@@ -68,7 +57,7 @@ def test_auto_holds_a_call_to_its_schema_and_leaves_text_alone(family, marked):
 def test_what_a_model_writes_is_read_and_rendered_back(family, marked):
     form = learn(NEWER[family])
     wanted = [("get_weather", WEATHER), ("add", {"a": 3, "b": None}), ("now", {})]
-    answer = ask(opening_engine(family, "So:" + write(form, *wanted) + "<|im_end|>", marked), new=400)
+    answer = ask(opening_engine(family, "So:" + write(form, *wanted) + "<|im_end|>", marked), new=900)
     assert (answer.text, plain(answer), answer.invalid_tool_calls) == ("So:", wanted, ())
     assert len({call.id for call in answer.tool_calls}) == 3
     calls = [
@@ -97,7 +86,8 @@ def test_a_call_that_max_new_tokens_cuts_is_no_text(family):
             continue
         (invalid,) = answer.invalid_tool_calls
         assert answer.finish_reason == "length" and invalid.error == "max_new_tokens cut it before its end"
-        assert json.dumps(whole.tool_calls[0].arguments).startswith(invalid.arguments.rstrip())
+        written = json.dumps(whole.tool_calls[0].arguments)
+        assert "".join(written.split()).startswith("".join(invalid.arguments.split()))
 
 
 @pytest.mark.parametrize("family", ["coder", "gemma4"])
@@ -133,9 +123,9 @@ def test_nested_and_bounded_values(family, marked):
         for call in answer.tool_calls:
             assert call.arguments["kind"] == "a<b" and 2 <= len(call.arguments["note"]) <= 4
             assert all(row["n"] in (1, 2) for row in call.arguments["rows"])
-        # A rule that no grammar holds (how many rows, a date) makes the call invalid, and nothing else does.
+        # Only a rule that no grammar holds (how many rows, a date in quotation marks) makes it invalid.
         for invalid in answer.invalid_tool_calls:
-            assert "do not satisfy" in invalid.error and ("day" in invalid.error or "rows" in invalid.error)
+            assert family in ("gemma4", "liquid") and ("day" in invalid.error or "rows" in invalid.error), invalid
         assert len(answer.tool_calls) + len(answer.invalid_tool_calls) == 1
 
 
@@ -153,7 +143,8 @@ def test_arguments_that_no_schema_names(family, parameters):
 
 def channels(opening="", seed=0):
     tokenizer = byte_tokenizer(chat_template=HARMONY, extra_tokens=HARMONY_TOKENS)
-    begins = [tokenizer(text, add_special_tokens=False).input_ids for text in ("<|start|>assistant", opening)]
+    header = "is it?<|end|><|start|>assistant"
+    begins = [tokenizer(text, add_special_tokens=False).input_ids for text in (header, opening)]
     ends = {EOS_ID, IM_END_ID, *(tokenizer.convert_tokens_to_ids(each) for each in ("<|call|>", "<|return|>"))}
     return RapidEngine(LoadedModel(OpeningLM(seed, len(tokenizer), *begins), Vocabulary(tokenizer, ends)))
 
