@@ -294,11 +294,12 @@ class _Parser:
                     return ""
         begins = (form.marker + "{") if form.keys else form.head
         known = bool(self._calls or self._invalid)
-        for opening in {form.before + begins, form.between + begins} if form.marked else ():
-            start, written = _beginning_at_the_end(rest, "".join(opening.split()))
-            if written >= (1 if known and not rest[:start].strip() else _CERTAIN):
-                self._invalid.append(InvalidToolCall(name=None, arguments="", error=CUT))
-                return rest[:start].rstrip()
+        openings = {form.before + begins, form.between + begins} if form.marked else set()
+        places = [_beginning_at_the_end(rest, "".join(opening.split())) for opening in openings]
+        start, written = max(places, key=lambda place: place[1], default=(len(rest), 0))
+        if written >= (1 if known and not rest[:start].strip() else _CERTAIN):
+            self._invalid.append(InvalidToolCall(name=None, arguments="", error=CUT))
+            return rest[:start].rstrip()
         return rest
 
 
