@@ -85,6 +85,11 @@ class Thinking:
                 return thinking, ""
             self._state, self._begin = "answer", self._seen - len(self._held)
         answer, self._held = self._held, ""
+        if marks.trailer:
+            whole = answer.rstrip()
+            kept = whole.removesuffix(marks.trailer) if whole.endswith(marks.trailer) else answer
+            kept = kept if last else _certain(kept, marks.trailer)
+            answer, self._held = kept, "" if last else answer[len(kept) :]
         return thinking, answer
 
     def _may_head(self, marks: Marks) -> bool:

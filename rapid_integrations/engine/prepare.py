@@ -36,6 +36,7 @@ from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import NO_ARGUMENTS, PromptLike, RenderedPrompt, TemplateArguments, render
 from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
+from rapid_integrations.tool_calls.declaration import completed
 from rapid_integrations.tool_calls.request import AUTO, NO_TOOLS, with_arguments_as
 
 if TYPE_CHECKING:
@@ -212,7 +213,16 @@ class Preparing:
             self._require_written_calls(calls)
             as_text = self.supports_tools(arguments) and self.call_format(arguments).arguments_as_text
             messages = with_arguments_as(messages, as_text)
-        return self._vocabulary.render_chat(messages, tools, arguments=arguments)
+        try:
+            return self._vocabulary.render_chat(messages, tools, arguments=arguments)
+        except PromptError:
+            if not tools or (whole := [completed(tool) for tool in tools]) == tools:
+                raise
+            try:
+                return self._vocabulary.render_chat(messages, whole, arguments=arguments)
+            except PromptError:
+                pass  # the first error is about what was given
+            raise
 
     def _require_written_calls(self, place: int) -> None:
         """Refuse earlier calls of tools that the model would not see. `place` is the first such message's, from 1."""

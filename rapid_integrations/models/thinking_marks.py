@@ -17,6 +17,8 @@ class Marks:
         opened: whether the prompt ends with the opening.
         headers: texts that may stand before an answer, with thinking or without, and belong to neither (GPT-OSS).
         again: texts that begin further thinking between thinking and answer.
+        trailer: a text that may stand behind the answer, and does not belong to it.
+        known_by: a text that the template of this family holds, where others have the same marks.
     """
 
     opening: str
@@ -24,16 +26,21 @@ class Marks:
     opened: bool = False
     headers: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
+    trailer: str = ""
+    known_by: str = ""
 
     @property
     def written(self) -> str:
         """Every text that the marks consist of."""
-        return "".join((self.opening, self.closing, *self.headers, *self.again))
+        return "".join((self.opening, self.closing, *self.headers, *self.again, self.trailer))
 
 
 _CHANNEL, _TURN = "<|channel|>{}<|message|>", "<|start|>assistant"
 _ANSWERING = tuple(_CHANNEL.format(each) for each in ("final", "commentary"))
 _MARKS = (
+    Marks(
+        "<think>", "</think>", headers=("<response>",), trailer="</response>", known_by="<response></response>"
+    ),  # Granite 3.3
     Marks("<think>", "</think>"),  # Qwen3, DeepSeek, GLM, Kimi-K2, MiniMax-M2, Nemotron, SmolLM3, ...
     Marks("<seed:think>", "</seed:think>"),
     Marks("[THINK]", "[/THINK]"),  # Mistral
@@ -42,13 +49,20 @@ _MARKS = (
     Marks("<|channel>thought", "<channel|>"),  # Gemma 4
     Marks("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     Marks("<|START_THINKING|>", "<|END_THINKING|>", headers=("<|START_RESPONSE|>", "<|START_TEXT|>")),  # Command
-    Marks("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),  # Apriel
+    Marks("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", trailer="[END FINAL RESPONSE]"),  # Apriel
     Marks(
         _CHANNEL.format("analysis"),
         "<|end|>",
         headers=(*_ANSWERING, *(_TURN + each for each in _ANSWERING)),
         again=(_TURN + _CHANNEL.format("analysis"),),
     ),  # GPT-OSS
+    Marks(
+        "<|think|>",
+        "<|end|>",
+        headers=("<|content|>", "<|begin|>assistant<|content|>"),
+        trailer="<|end|>",
+        known_by="<|content|>",
+    ),  # Solar Open
 )
 
 
@@ -64,7 +78,7 @@ def marks_of(vocabulary: Vocabulary, prompt: RenderedPrompt) -> Marks | None:
     own = prompt.text[max((end for _, end in prompt.data_spans), default=0) :]  # what the template writes at the end
     known = str(vocabulary.tokenizer.chat_template or "") + own
     # Some templates only take the thinking out of earlier answers, and name no more than its end for that.
-    closed = (each for each in _MARKS if each.closing in known)
+    closed = (each for each in _MARKS if each.closing in known and each.known_by in known)
     found = next((each for each in closed if each.opening in known or not each.headers), None)
     if found is None:
         return None

@@ -23,10 +23,12 @@ from rapid_integrations.tool_calls.tagged import KEY, VALUE, TaggedArguments, le
 
 RenderChat: TypeAlias = Callable[[list[dict[str, Any]], "list[dict[str, Any]] | None", bool], str]
 """Renders (messages, tools, whether to add the opening of an answer) with a model's chat template."""
+Written: TypeAlias = Callable[[list[dict[str, Any]]], str]
 
 # Words that no template writes by itself. Some templates (Mistral) insist on ids of nine letters and digits.
 _NAMES, _IDS = ("zqfirst", "zqsecond"), ("zqcall001", "zqcall002")
 _TEXT = "zqtext"
+_LONGEST_END = 200  # characters behind the last call; the longest known has 60
 _ARGUMENTS = re.compile(rf'\{{\s*"{KEY}"\s*:\s*"{VALUE}"\s*\}}')
 _PLAIN = {KEY: VALUE}
 _CUT_TAG = re.compile(r"[<\[][^<>\[\]\s\"{}]*\Z")
@@ -58,7 +60,6 @@ def learn_call_format(render: RenderChat, ends: Iterable[str], model: str) -> Ca
             "and ask for structured output"
         )
     begin, end = plain.split(_TEXT, 1)
-    ids = _IDS
 
     def written(calls: list[dict[str, Any]]) -> str:
         """Return the template's text for an answer of these calls, "" if it fails."""
@@ -71,6 +72,23 @@ def learn_call_format(render: RenderChat, ends: Iterable[str], model: str) -> Ca
         last = max((match.end() for mark in marks for match in mark.finditer(answer)), default=0)
         stops = [at for stop in (end, end.strip(), *ends) if stop and (at := answer.find(stop, last)) >= 0]
         return answer[: stops[0]] if stops else answer
+
+    found = _learnt(written, model)
+    if any(stop and stop in found.before + found.head for stop in ends):
+        raise _unusable(model, "its chat template begins a call with the token that ends an answer")
+    if len(found.tail + found.after) > _LONGEST_END:
+        raise _unusable(model, "its chat template writes more than its end behind a call")
+    return found
+
+
+def _learnt(written: Written, model: str) -> CallFormat:
+    """Return the format, from the template's text for calls.
+
+    Args:
+        written: returns the text for an answer of some calls, "" if the template fails.
+        model: the model's name.
+    """
+    ids = _IDS
 
     def calls(count: int, given: Any) -> list[dict[str, Any]]:
         return [_call(name, call_id, given) for name, call_id in zip(_NAMES[:count], ids, strict=False)]

@@ -134,6 +134,23 @@ def test_channels(text, thinking, answer):
     assert told(list(text), CHANNELS)[:2] == (thinking, answer)
 
 
+GRANITE = Marks("<think>", "</think>", headers=("<response>",), trailer="</response>")
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer"),
+    [
+        ("<think>a</think>\n<response>b</response>", "a", "b"),
+        ("<response>b < c</response>\n", "", "b < c"),
+        ("<think>a</think>b </resp", "a", "b </resp"),
+        ("<think>a</think>b </response> c", "a", "b </response> c"),
+    ],
+)
+def test_marks_around_the_answer(text, thinking, answer):
+    assert told([text], GRANITE)[:2] == (thinking, answer)
+    assert told(list(text), GRANITE)[:2] == (thinking, answer)
+
+
 def test_sources_behind_a_header_have_their_places_in_the_answer():
     text = f"<|channel|>analysis<|message|>a<|end|>{FINAL}Go."
     source = Source(answer_start=len(text) - 3, answer_end=len(text), context=0, start=0, end=1, text="x", label=None,

@@ -52,6 +52,17 @@ def test_a_template_that_only_takes_the_thinking_out():
     assert marked("{% for m in messages %}{{ m.content }}<|end|>{% endfor %}")[1] is None  # Phi's end of a turn
 
 
+def test_families_with_the_same_marks_are_told_apart():
+    granite = template("<think>", "</think>") + "{% if false %}between <response></response>{% endif %}"
+    assert marked(granite)[1].trailer == "</response>"
+    minimax = template("<think>", "</think>") + "{% if false %}<response>{{ tool }}</response>{% endif %}"
+    assert marked(minimax)[1].trailer == "" and marked(minimax)[1].headers == ()
+    solar = (
+        "{% for m in messages %}<|begin|>{{ m.role }}<|content|>{{ m.content }}<|end|>{% endfor %}<|begin|>assistant"
+    )
+    assert marked(solar + "{% if false %}<|think|>{% endif %}")[1].closing == "<|end|>"
+
+
 @pytest.mark.parametrize(("opening", "closing"), [pair for pair in PAIRS if not pair[0].startswith("Here")])
 def test_an_answer_shows_its_marks_though_they_are_control_tokens(opening, closing):
     tokens = [opening.removesuffix("thought"), closing]

@@ -156,6 +156,11 @@ def test_a_template_that_renders_nothing_without_tools():
 @pytest.mark.parametrize(
     ("template", "said"),
     [
+        (
+            QWEN25.replace("{{- '\\n<tool_call>", "{{- '<|im_end|>\\n<tool_call>"),
+            "begins a call with the token that ends an answer",
+        ),
+        (QWEN25.replace("\\n</tool_call>' }}", "\\n</tool_call>' + 'And so on. ' * 30 }}"), "writes more than its end"),
         (NAME_FIRST, "begins a call with nothing but its name"),
         (TYPED, "does not write a call's arguments as JSON, as literals or between marks"),
     ],
