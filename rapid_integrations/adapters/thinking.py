@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from rapid_integrations.models.thinking_marks import Marks, marks_of
+from rapid_integrations.models.thinking_marks import Marks
 from rapid_integrations.outputs import Completion, CompletionChunk, Source
-
-__all__ = ["Marks", "Thinking", "marks_of"]
 
 Part = TypeVar("Part", Completion, CompletionChunk)
 

@@ -88,7 +88,7 @@ def _learnt(written: Written, model: str) -> CallFormat:
         written: returns the text for an answer of some calls, "" if the template fails.
         model: the model's name.
     """
-    ids = _IDS
+    ids: tuple[str, ...] = _IDS
 
     def calls(count: int, given: Any) -> list[dict[str, Any]]:
         return [_call(name, call_id, given) for name, call_id in zip(_NAMES[:count], ids, strict=False)]
@@ -104,7 +104,8 @@ def _learnt(written: Written, model: str) -> CallFormat:
         return _read(one, written(calls(2, _PLAIN)), False, model)
     for learn in (learn_arguments, learn_literals):
         if (learnt := learn(lambda given: written(calls(1, given)), _NAMES[0])) is not None:
-            return _read_tagged(*learnt, one, written(calls(2, _PLAIN)), model)
+            middle, tagged = learnt
+            return _read_tagged(middle, tagged, one, written(calls(2, _PLAIN)), model)
     # A template that writes a mapping in a form of its own takes no text, although it may write one.
     if (KEY not in one or repr(_PLAIN) in one) and _holds_one(one := written(calls(1, as_json))):
         return _read(one, written(calls(2, as_json)), True, model)
@@ -126,7 +127,8 @@ def _holds_one(answer: str) -> bool:
 def _read_tagged(middle: str, tagged: TaggedArguments | LiteralArguments, one: str, two: str, model: str) -> CallFormat:
     """Derive the format from the texts for one call and for two, whose arguments are written one by one."""
     plain = tagged.write(_PLAIN)
-    found = _read(*(text.replace(plain, json.dumps(_PLAIN)) for text in (one, two)), False, model)
+    one, two = (text.replace(plain, json.dumps(_PLAIN)) for text in (one, two))
+    found = _read(one, two, False, model)
     if found.middle + found.identity_tail != middle or not found.tail.strip():
         raise _unusable(model, "its chat template writes nothing behind a call's arguments")
     # Qwen3-Coder at times leaves out the first of two tags that begin a call.
