@@ -27,6 +27,7 @@ class CallFormat:
         keys: the names of that object's entries for name, arguments and id (None if there is no id); None if there is
             no such object, so that name and arguments are separate.
         closing: the text after the object within a call.
+        numbered: whether each call's number stands before its `head` (Command).
         tagged: how arguments are written one by one; None if they are one JSON object.
         also: further heads and middles with which the model may write calls. They are read, and not enforced.
         openings_of_text: texts that begin with the same control token as a call, and are none.
@@ -46,6 +47,7 @@ class CallFormat:
     closing: str
     identity: Literal["id", "number"] | None = None
     identity_tail: str = ""
+    numbered: bool = False
     tagged: TaggedArguments | LiteralArguments | None = None
     also: tuple[tuple[str, str], ...] = ()
     openings_of_text: tuple[str, ...] = ()
@@ -58,7 +60,8 @@ class CallFormat:
     @property
     def opening(self) -> str:
         """The text that marks a call, without white space."""
-        whole = self.before + (self.marker + "{" if self.keys is not None and self.marked else self.head)
+        begins = self.marker + "{" if self.keys is not None and self.marked else self.head
+        whole = self.before + ("" if self.numbered else begins)
         return "".join(whole.split())
 
     @property

@@ -63,17 +63,20 @@ def tool_grammar(
         head = call_format.head + name + call_format.middle
         identity = "" if call_format.id_tail is None else f"CALL_ID {_literal(call_format.id_tail, specials)}"
         rest = f"{inner} arguments_{number} {_literal(call_format.tail, specials)} {identity}"
-        rules += [
-            f"first_{number}: {_literal((call_format.before + head)[cut:], specials)} {rest}",
-            f"call_{number}: {_literal(head, specials)} {rest}",
-        ]
+        opening = _literal((call_format.before + head)[cut:], specials)
+        if call_format.numbered:
+            numbered = f"CALL_NUMBER {_literal(head, specials)}"
+            opening = f"{_literal(call_format.before[cut:], specials)} {numbered}"
+        else:
+            numbered = _literal(head, specials)
+        rules += [f"first_{number}: {opening} {rest}", f"call_{number}: {numbered} {rest}"]
         if (written := _argument_rules(call_format, number, specials)) is None:
             rules.append(f"arguments_{number}: %json {_dumped(schema)}")
         else:
             rules += written.rules(schema)
     if call_format.id_tail is not None or call_format.identity == "id":
         rules.append("CALL_ID: /[a-zA-Z0-9]{9}/")
-    if call_format.identity == "number":
+    if call_format.identity == "number" or call_format.numbered:
         rules.append("CALL_NUMBER: /[0-9]{1,4}/")
     if any("FREE_NAME" in rule for rule in rules):
         rules.append(FREE_NAME)
@@ -171,7 +174,7 @@ def _renamed(schema: Any, prefix: str, definitions: dict[str, Any]) -> Any:
 
 def _text(call_format: CallFormat, specials: Mapping[str, int], eos: Sequence[int]) -> tuple[list[str], int]:
     """Return the rules for text with calls at its end, and the part of the first call's opening that they consume."""
-    opening = call_format.before + call_format.head
+    opening = call_format.before + ("" if call_format.numbered else call_format.head)
     blank = len(opening) - len(opening.lstrip())
     leading = next((token for text, token in specials.items() if opening[blank:].startswith(text)), None)
     if leading is not None:  # every other token is text

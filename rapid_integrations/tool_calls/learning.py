@@ -159,8 +159,9 @@ def _read(one: str, two: str, as_text: bool, model: str) -> CallFormat:
         if not parallel:  # calls are numbered, or the like
             before, head, between, tail, after = "", first, "", last, ""
     numbers = [re.search(r"\d+\Z", text) for text in (before, between)]
-    if numbers[0] and numbers[1] and int(numbers[1][0]) == int(numbers[0][0]) + 1:  # calls are numbered before the name
-        before, head, between, tail, after, parallel = "", first, "", last, "", False
+    numbered = bool(numbers[0] and numbers[1] and int(numbers[1][0]) == int(numbers[0][0]) + 1)
+    if numbered:
+        before, between = (re.sub(r"\d+\Z", "", text) for text in (before, between))
     parts = tail.split(_IDS[0])
     if len(parts) > 2 or _IDS[0] in before + head + own + identity_tail + after:
         raise _unusable(model, "its chat template writes a call's id before its name, or more than once")
@@ -183,6 +184,7 @@ def _read(one: str, two: str, as_text: bool, model: str) -> CallFormat:
         closing=closing,
         identity=identity,
         identity_tail=identity_tail,
+        numbered=numbered,
     )
 
 

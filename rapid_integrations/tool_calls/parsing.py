@@ -110,12 +110,17 @@ class _Parser:
         self._cut = cut
         self._calls: list[ToolCall] = []
         self._invalid: list[InvalidToolCall] = []
-        self._before, self._between, self._after = (loose(part) for part in (form.before, form.between, form.after))
+        number = r"\d+" if form.numbered else ""
+        self._before, self._between = (re.compile(loose_source(part) + number) for part in (form.before, form.between))
+        self._after = loose(form.after)
         self._schemas: Mapping[str, Any] = names if isinstance(names, Mapping) else {}
         marker = form.marker if form.keys else form.head
-        openings = dict.fromkeys(way.before + (form.marker if form.keys else way.head) for way in form.ways)
+        begins = dict.fromkeys(form.marker if form.keys else way.head for way in form.ways)
         # A search for white space first would try every place of a long blank.
-        self._opening = re.compile("|".join(loose_source(opening.lstrip()) for opening in openings))
+        parts = ((form.before, begin) if form.before.strip() else ("", begin.lstrip()) for begin in begins)
+        self._opening = re.compile(
+            "|".join(loose_source(before.lstrip()) + number + loose_source(begin) for before, begin in parts)
+        )
         self._marker = loose(marker)
 
     def parse(self) -> Parsed:
@@ -266,7 +271,8 @@ class _Parser:
     def _end_of_broken(self, start: int) -> int:
         """Return the end of invalid JSON: before the closing text, the next call, or the end of the text."""
         ends = [len(self._text)]
-        if closing := (self._form.closing if self._form.keys else self._form.tail).strip():
+        closing = (self._form.closing if self._form.keys else self._form.tail).strip()
+        if re.search(r"\w", closing):  # a bracket may stand in a string
             ends += [at for at in (self._text.find(closing, start),) if at >= 0]
         if self._form.marked and (following := self._opening.search(self._text, start)):
             ends.append(following.start())
@@ -292,8 +298,13 @@ class _Parser:
             for separators in (form.after, form.between):
                 if separators and re.fullmatch(r"\s*" + prefixes(separators) + r"\s*", rest):
                     return ""
-        begins = (form.marker + "{") if form.keys else form.head
+        begins = (form.marker + "{") if form.keys else "" if form.numbered else form.head
         known = bool(self._calls or self._invalid)
+        for opening in (form.before, form.between) if form.numbered else ():
+            end = rf"{loose_source(opening.lstrip())}\d*{prefixes(form.head)}\s*\Z"
+            if (cut := re.search(end, rest)) is not None:
+                self._invalid.append(InvalidToolCall(name=None, arguments="", error=CUT))
+                return rest[: cut.start()].rstrip()
         openings = {form.before + begins, form.between + begins} if form.marked else set()
         places = [_beginning_at_the_end(rest, "".join(opening.split())) for opening in openings]
         start, written = max(places, key=lambda place: place[1], default=(len(rest), 0))

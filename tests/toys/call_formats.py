@@ -17,7 +17,8 @@ def learn(template):
 def write(form, *calls):
     """Return what a model that keeps to the format writes."""
     written = [
-        form.head
+        (str(number) if form.numbered else "")
+        + form.head
         + name
         + form.middle
         + {"id": f"abc12345{number}", "number": str(number), None: ""}[form.identity]

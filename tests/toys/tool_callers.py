@@ -11,7 +11,7 @@ from rapid_integrations import (
 )
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
-from tests.toys.call_templates import CODER, DSML, GEMMA4, GLM, KIMI, LIQUID, MINIMAX, SMALL
+from tests.toys.call_templates import CODER, COMMAND, DSML, GEMMA4, GLM, KIMI, LIQUID, MINIMAX, SMALL
 from tests.toys.chat_templates import LLAMA31, MISTRAL, QWEN3, QWEN25, TAGGED
 from tests.toys.light_model import light_engine
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer
@@ -27,6 +27,7 @@ NEWER = {
     "small": SMALL,
     "gemma4": GEMMA4,
     "liquid": LIQUID,
+    "command": COMMAND,
 }
 """Formats whose arguments are no JSON object, or whose calls are numbered."""
 TOKENS = {  # those that the families' own tokenizers have
@@ -46,6 +47,7 @@ TOKENS = {  # those that the families' own tokenizers have
     "small": ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"),
     "gemma4": ("<|tool_call>", "<tool_call|>", '<|"|>'),
     "liquid": ("<|tool_call_start|>", "<|tool_call_end|>"),
+    "command": ("<|START_ACTION|>", "<|END_ACTION|>"),
 }
 HEADER = {
     "qwen2.5": "<|im_start|>assistant\n",

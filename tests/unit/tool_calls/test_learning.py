@@ -138,10 +138,11 @@ def test_an_id_before_the_arguments():
     assert (found.identity_tail, found.tail, found.parallel) == ("[ARGS]", "", True)
 
 
-def test_a_number_before_the_name_allows_one_call():
+def test_a_number_before_the_name():
     found = learn(COMMAND)
-    assert not found.parallel and found.keys == ("tool_name", "parameters", None)
-    assert found.head.endswith('{"tool_call_id": "0", "tool_name": "')
+    assert (found.before, found.head) == ('<|START_ACTION|>[\n    {"tool_call_id": "', '", "tool_name": "')
+    assert (found.between, found.tail, found.after) == (',\n    {"tool_call_id": "', "}", "\n]<|END_ACTION|>")
+    assert found.numbered and found.parallel and found.marked and found.keys is None
 
 
 def test_channels_are_known():
