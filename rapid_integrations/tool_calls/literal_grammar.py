@@ -20,11 +20,13 @@ from rapid_integrations.tool_calls.literals import LiteralArguments
 from rapid_integrations.tool_calls.tagged_types import referred
 
 _TYPES = ("string", "boolean", "null", "number", "integer", "array", "object")
+_MOST_ITEMS = 1000  # more are checked
 _WORDS = {"boolean": ("true", "false", "True", "False"), "null": ("null", "None")}
 _COMMA, _COLON = '"," " "?', '":" " "?'
 _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _ENFORCED = {
-    *("type", "enum", "const", "minLength", "maxLength", "title", "description", "items", "properties", "required"),
+    *("type", "enum", "const", "minLength", "maxLength", "title", "description", "items", "minItems", "maxItems"),
+    *("properties", "required"),
     *("additionalProperties", "anyOf", "oneOf", "$ref", *_LIMITS),
 }
 
@@ -101,9 +103,7 @@ class LiteralRules(ArgumentRules):
             return _either(self._literal(word) for word in _WORDS[of])
         rule, comma = self._new("value"), '","' if own is not None else _COMMA
         if of == "array":
-            item = self._value(schema.get("items", True), root)
-            empty = "" if schema.get("minItems") else "?"
-            self._rules.append(f'{rule}: "[" ({item} ({comma} {item})*){empty} "]"')
+            self._rules.append(f'{rule}: "[" {self._items(schema, root, comma)} "]"')
         elif of == "object":
             between = "," if own is not None else ", "
             self._members(f"{rule}_members", schema if names_its_members(schema) else {}, root, self._member, between)
@@ -112,6 +112,16 @@ class LiteralRules(ArgumentRules):
             limits = {key: value for key, value in schema.items() if key in _LIMITS}
             self._rules.append(f"{rule}: {json_rule({'type': of, **limits}, None)}")
         return rule
+
+    def _items(self, schema: Mapping[str, Any], root: Any, comma: str) -> str:
+        """Return Lark for what stands in an array."""
+        low, high = min(schema.get("minItems", 0), _MOST_ITEMS), schema.get("maxItems")
+        if high == 0:
+            return ""
+        item = self._value(schema.get("items", True), root)
+        more = "" if high is None or high > _MOST_ITEMS else high - 1
+        written = f"{item} ({comma} {item}){{{max(low - 1, 0)},{more}}}"
+        return written if low else f"({written})?"
 
     def _quoted(self, schema: Any) -> str:
         """Return Lark for a string in either of Python's quotation marks, with the escapes that JSON knows, too."""
@@ -139,6 +149,7 @@ def _left_out(schema: Any, root: Any, seen: set[str]) -> set[str]:
     if not isinstance(schema, Mapping):
         return set()
     found = (schema.keys() - _ENFORCED) | too_long(schema)  # a pattern, too: Python's quotation marks have escapes
+    found |= {key for key in ("minItems", "maxItems") if schema.get(key, 0) > _MOST_ITEMS}
     inner = [schema.get("items"), *(schema.get("properties") or {}).values()]
     for keyword in ("anyOf", "oneOf"):
         inner += list(schema.get(keyword) or ())

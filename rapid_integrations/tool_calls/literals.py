@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -18,6 +17,8 @@ _BLANK = re.compile(r"\s*")
 _NAME = re.compile(r"[\w.-]+")
 _WORD = re.compile(r"-?[\w.+-]+")
 _STRING = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 _DEEPEST = 100
 
 
@@ -113,7 +114,7 @@ def read_literals(text: str, at: int, literals: LiteralArguments, tail: str) -> 
             return arguments, end, f"{closing} is missing after it" if place == len(text) else "it is no argument"
         try:
             value, end = _literal(text, _skip(text, _skip(text, named.end()) + len(assign)), literals.own_quote, 0)
-        except (ValueError, SyntaxError):
+        except ValueError:
             return arguments, end, f"the argument {named[0]!r} has no value that can be read"
         arguments[named[0]] = value
     return arguments, place, None
@@ -123,7 +124,7 @@ def _literal(text: str, at: int, quote: str | None, depth: int) -> tuple[Any, in
     """Return the literal at `at` and its end.
 
     Raises:
-        ValueError, SyntaxError: there is none, or it does not end.
+        ValueError: there is none, or it does not end.
     """
     if depth > _DEEPEST:
         raise ValueError("nested too deep")
@@ -162,11 +163,12 @@ def _container(text: str, at: int, quote: str | None, depth: int) -> tuple[Any, 
 
 
 def _unquoted(string: str) -> str:
-    try:
-        return str(json.loads(string))
-    except ValueError:
-        value = ast.literal_eval(string.replace("\n", "\\n"))
-        return str(value)
+    """Return what a string in quotation marks says. Models write line breaks and the like without escapes, too."""
+    return _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[1]) or _by_number(escape[1]), string[1:-1])
+
+
+def _by_number(escape: str) -> str:
+    return chr(int(escape[1:], 16)) if len(escape) > 1 else escape
 
 
 def _number(word: str) -> int | float:

@@ -56,25 +56,38 @@ class TaggedRules(ArgumentRules):
 
         ways = []
         if "text" in kinds:
-            ways.append(f"{begins(tagged.text)} {self._written(resolved(schema, root), kinds == {'text'})}")
-        if "other" in kinds and (kinds == {"other"} or tagged.text != tagged.other):
+            only = resolved(schema, root) if kinds == {"text"} else _strings_of(schema, root)
+            ways.append(f"{begins(tagged.text)} {self._written(only)}")
+        if "other" in kinds:
             ways.append(f"{begins(tagged.other)} {rule}_json {self._literal(tagged.end)}")
             self._rules.append(f"{rule}_json: {json_rule(_without_strings(schema), root)}")
         self._rules.append(f"{rule}: " + " | ".join(ways))
         return rule
 
-    def _written(self, schema: Any, only: bool) -> str:
-        """Return Lark for a string and the mark behind it. `only` says whether the value can be nothing else."""
+    def _written(self, schema: Any) -> str:
+        """Return Lark for a string by a schema of strings, and the mark behind it."""
         end, core = self._tagged.end, self._tagged.core
-        if only and (values := self._fixed(schema)) is not None:
+        if (values := self._fixed(schema)) is not None:
             return "(" + " | ".join(self._literal(value + end) for value in values) + ")"
-        return self._string(schema if only else {}, core, end)
+        return self._string(schema, core, end)
 
     def _fixed(self, schema: Any) -> list[str] | None:
         """Return the only strings that a schema allows, if it names them and they can be told from what ends them."""
         values = fixed_values(schema)
         texts = [value for value in values or () if isinstance(value, str)]
         return texts if texts and not any(self._tagged.core in text for text in texts) else None
+
+
+def _strings_of(schema: Any, root: Any) -> Any:
+    """Return a parameter's schema for its values that are strings, {} if there are several."""
+    schema = resolved(schema, root)
+    if not isinstance(schema, Mapping):
+        return {}
+    options = schema.get("anyOf") or schema.get("oneOf")
+    if isinstance(options, (list, tuple)):
+        found = [each for each in options if "text" in kinds_of(each, root)]
+        return resolved(found[0], root) if len(found) == 1 and kinds_of(found[0], root) == {"text"} else {}
+    return {key: schema[key] for key in ("minLength", "maxLength") if key in schema}
 
 
 def _without_strings(schema: Any) -> Any:

@@ -21,6 +21,7 @@ Q = '<|"|>'
         ('c={"on": True, "n": [1, -2.5e3, null]}', {"c": {"on": True, "n": [1, -2500.0, None]}}),
         ('code="a\\n\\"b\\""', {"code": 'a\n"b"'}),
         ("code='line\nline'", {"code": "line\nline"}),
+        ("code='\r\x01', d=\"\\u00e9\\x41\\/\"", {"code": "\r\x01", "d": "éA/"}),
         ("t=\"a, b=')]'\"", {"t": "a, b=')]'"}),
     ],
 )
