@@ -24,10 +24,9 @@ from langchain_rapid.template_capture import listen_to_templates
 from rapid_integrations import Completion, CompletionChunk
 from rapid_integrations.adapters.constructor_arguments import constructor_settings
 from rapid_integrations.adapters.fields import RequestFields, engine_defaults
-from rapid_integrations.adapters.thinking import Thinking
+from rapid_integrations.adapters.thinking import Thinking, marks_of
 from rapid_integrations.config import DEFAULT_EMBEDDER, explain_validation_error
 from rapid_integrations.errors import ConfigurationError
-from rapid_integrations.models.thinking_marks import marks_of
 
 if TYPE_CHECKING:
     from rapid_integrations import CompletionStream, RapidEngine

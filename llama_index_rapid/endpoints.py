@@ -22,7 +22,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index_rapid.errors import reaching_the_caller
 from llama_index_rapid.responses import Answer, whole
 from rapid_integrations.adapters.held_engine import HoldsEngine
-from rapid_integrations.models.thinking_marks import Marks, marks_of
+from rapid_integrations.adapters.thinking import Marks, marks_of
 from rapid_integrations.outputs import Completion
 from rapid_integrations.progress import OnProgress
 

@@ -9,8 +9,7 @@ from llama_index.core.base.llms.types import ContentBlock, TextBlock, ThinkingBl
 from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse, MessageRole
 
 from rapid_integrations import Completion, CompletionChunk, IncompleteOutputError, RetrievedChunk, ToolCall
-from rapid_integrations.adapters.thinking import Thinking
-from rapid_integrations.models.thinking_marks import Marks
+from rapid_integrations.adapters.thinking import Marks, Thinking
 
 # OpenAI's name for an end token is "stop", which tools around LlamaIndex expect.
 _FINISH_REASONS = {"eos": "stop", "abstained": "stop"}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from rapid_integrations.models.thinking_marks import Marks
+from rapid_integrations.models.thinking_marks import Marks as Marks
+from rapid_integrations.models.thinking_marks import marks_of as marks_of
 from rapid_integrations.outputs import Completion, CompletionChunk, Source
 
 Part = TypeVar("Part", Completion, CompletionChunk)

@@ -176,8 +176,10 @@ def _text(call_format: CallFormat, specials: Mapping[str, int], eos: Sequence[in
     """Return the rules for text with calls at its end, and the part of the first call's opening that they consume."""
     opening = call_format.before + ("" if call_format.numbered else call_format.head)
     blank = len(opening) - len(opening.lstrip())
-    leading = next((token for text, token in specials.items() if opening[blank:].startswith(text)), None)
-    if leading is not None:  # every other token is text
+    # The first control token in a call's opening, mostly at its beginning. Every other token is text.
+    places = [(at, -len(text), token) for text, token in specials.items() if (at := opening.find(text)) >= 0]
+    if places:
+        blank, _, leading = min(places)
         text = f"text: (<[^{leading}]>)*"
         if not call_format.openings_of_text:
             return ["start: text calls?", text], blank
