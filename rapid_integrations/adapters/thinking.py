@@ -1,48 +1,19 @@
 """Tells the thinking at the beginning of an answer apart from the answer, for servers and frameworks.
 
 Models such as Qwen3 write `<think>...</think>` first. Whether a model does is read from its chat template, which has to
-know the mark. Only the beginning of an answer can be thinking, so the same words further on are text.
+know the mark (`rapid_integrations.models.thinking_marks`). Only the beginning of an answer can be thinking, so the same
+words further on are text.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeVar
 
-from rapid_integrations.models.vocabulary import Vocabulary
+from rapid_integrations.models.thinking_marks import Marks as Marks
+from rapid_integrations.models.thinking_marks import marks_of as marks_of
 from rapid_integrations.outputs import Completion, CompletionChunk, Source
-from rapid_integrations.prompt import RenderedPrompt
 
 Part = TypeVar("Part", Completion, CompletionChunk)
-
-_MARKS = (("<think>", "</think>"), ("<seed:think>", "</seed:think>"), ("[THINK]", "[/THINK]"))
-
-
-@dataclass(frozen=True)
-class Marks:
-    """How a model's thinking begins and ends, and whether its prompt has begun it (DeepSeek-R1)."""
-
-    opening: str
-    closing: str
-    opened: bool = False
-
-
-def marks_of(vocabulary: Vocabulary, prompt: RenderedPrompt) -> Marks | None:
-    """Return the marks of the answer to a prompt; None if its thinking cannot be told apart.
-
-    Args:
-        vocabulary: the model's.
-        prompt: what the target reads. One that did not go through the chat template gives None.
-    """
-    template = str(vocabulary.tokenizer.chat_template or "")
-    found = next((pair for pair in _MARKS if all(mark in template for mark in pair)), None)
-    if found is None or not prompt.templated:
-        return None
-    added = vocabulary.added_tokens
-    if any(mark in added and vocabulary.decode([added[mark]]) != mark for mark in found):
-        return None  # control tokens, which an answer's text does not show
-    own = prompt.text[max((end for _, end in prompt.data_spans), default=0) :]  # what the template writes at the end
-    return Marks(*found, opened=own.rstrip().endswith(found[0]))
 
 
 class Thinking:
@@ -83,23 +54,46 @@ class Thinking:
             begun = self._held.lstrip()
             if begun.startswith(marks.opening):
                 self._state, self._held = "thinking", begun[len(marks.opening) :]
-            elif last or not marks.opening.startswith(begun):
+            elif begun.startswith(marks.headers):
+                self._state = "between"
+            elif last or not any(each.startswith(begun) for each in (marks.opening, *marks.headers)):
                 self._state, self._begin = "answer", 0
             else:
                 return "", ""
-        if self._state == "thinking":
-            end = self._held.find(marks.closing)
-            if end < 0:
-                return self._thinking(self._held if last else _certain(self._held, marks.closing)), ""
-            thinking = self._thinking(self._held[:end])
-            self._state, self._held = "between", self._held.lstrip()[len(marks.closing) :]
-        if self._state == "between":
+        while self._state in ("thinking", "between"):
+            if self._state == "thinking":
+                end = self._held.find(marks.closing)
+                if end < 0:
+                    more = self._thinking(self._held if last else _certain(self._held, marks.closing))
+                    return thinking + more, ""
+                thinking += self._thinking(self._held[:end])
+                self._state, self._held = "between", self._held.lstrip()[len(marks.closing) :]
+            self._held = self._held.lstrip()
+            if further := next((each for each in marks.again if self._held.startswith(each)), None):
+                self._state, self._held = "thinking", self._held[len(further) :]
+                thinking += "\n" if self._thought else ""
+            elif header := next((each for each in marks.headers if self._held.startswith(each)), None):
+                self._state, self._held = "headed", self._held[len(header) :]
+            elif self._may_head(marks) and not (last and ">" not in self._held):
+                return thinking, ""  # it may become one of them, or is cut off in one
+            else:
+                self._state = "headed"
+        if self._state == "headed":
             self._held = self._held.lstrip()
             if not self._held:
                 return thinking, ""
             self._state, self._begin = "answer", self._seen - len(self._held)
         answer, self._held = self._held, ""
+        if marks.trailer:
+            whole = answer.rstrip()
+            kept = whole.removesuffix(marks.trailer) if whole.endswith(marks.trailer) else answer
+            kept = kept if last else _certain(kept, marks.trailer)
+            answer, self._held = kept, "" if last else answer[len(kept) :]
         return thinking, answer
+
+    def _may_head(self, marks: Marks) -> bool:
+        """Whether what is held is nothing, or the beginning of a text that stands before an answer."""
+        return any(each.startswith(self._held) for each in ("", *marks.headers, *marks.again))
 
     def _thinking(self, text: str) -> str:
         """Return the thinking in a text that is the beginning of what is held, which is held no more.

@@ -319,5 +319,5 @@ class RapidEngine(RunningEngine):
 
     @property
     def supports_tools(self) -> bool:
-        """Whether the model's chat template takes tools and writes their calls with JSON arguments."""
+        """Whether the model's chat template takes tools and writes their calls in a form that can be read."""
         return self._preparing.supports_tools(self.chat_template_kwargs)

@@ -31,10 +31,12 @@ from rapid_integrations.engine.read_ahead import question_first
 from rapid_integrations.engine.request import Asked, Request, ToolDeclarations
 from rapid_integrations.errors import ConfigurationError, ContextOverflowError, PromptError
 from rapid_integrations.models.causal_lm import CausalLM
+from rapid_integrations.models.thinking_marks import marks_of, shown_tokens
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import NO_ARGUMENTS, PromptLike, RenderedPrompt, TemplateArguments, render
 from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
+from rapid_integrations.tool_calls.declaration import completed
 from rapid_integrations.tool_calls.request import AUTO, NO_TOOLS, with_arguments_as
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class Preparing:
         self._formats: dict[str, CallFormat] = {}  # learnt, by the arguments of the chat template
 
     def supports_tools(self, arguments: TemplateArguments) -> bool:
-        """Return whether the model's chat template takes tools and writes their calls with JSON arguments."""
+        """Return whether the model's chat template takes tools and writes their calls in a form that can be read."""
         try:
             return bool(self.call_format(arguments))
         except ConfigurationError:
@@ -108,7 +110,9 @@ class Preparing:
                 _require_room(model, prompts.drafter_ids, asked.sampling.max_new_tokens)
         if plan.uses_draft_lm and models.draft_lm is not None:
             _require_room(models.draft_lm, prompts.drafter_ids, asked.sampling.max_new_tokens)
-        kept = frozenset[int]() if tools is None else tools.kept_tokens(self._vocabulary)
+        kept = shown_tokens(self._vocabulary, marks_of(self._vocabulary, rendered))
+        if tools is not None:
+            kept |= tools.kept_tokens(self._vocabulary)
         tracer = None if candidates is None else self._tracer(asked, prompts, kept, candidates)
         runs, chosen = None, None
         if plan.takes_rows and plan.uses_drafter:
@@ -209,7 +213,16 @@ class Preparing:
             self._require_written_calls(calls)
             as_text = self.supports_tools(arguments) and self.call_format(arguments).arguments_as_text
             messages = with_arguments_as(messages, as_text)
-        return self._vocabulary.render_chat(messages, tools, arguments=arguments)
+        try:
+            return self._vocabulary.render_chat(messages, tools, arguments=arguments)
+        except PromptError:
+            if not tools or (whole := [completed(tool) for tool in tools]) == tools:
+                raise
+            try:
+                return self._vocabulary.render_chat(messages, whole, arguments=arguments)
+            except PromptError:
+                pass  # the first error is about what was given
+            raise
 
     def _require_written_calls(self, place: int) -> None:
         """Refuse earlier calls of tools that the model would not see. `place` is the first such message's, from 1."""

@@ -103,7 +103,7 @@ class Request:
         tools: the tools that the model may call; None without tools.
         held: the constraint of the answer.
         recorder: counters and timers, already started.
-        kept_tokens: control tokens that stay in the text, because the parser of tool calls needs them.
+        kept_tokens: control tokens that stay in the text: marks of tool calls and of thinking.
         tracer: records the source of each token; None unless the caller asked for a trace.
         runs: what the drafter's prompt takes from the target's; None if the drafter reads its whole prompt.
         chosen: the target's rows that the drafter reads in place; None if it has a cache of its own.

@@ -7,6 +7,7 @@ template writes behind an answer, and control tokens that are known to end turns
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -37,6 +38,9 @@ KNOWN_ENDS = frozenset(
         "<|end▁of▁sentence|>",
         "<｜end▁of▁sentence｜>",
         "<|assistant_end|>",
+        "<|call|>",
+        "<|calls|>",
+        "<|flush|>",
         "<|return|>",
         "<|return_token|>",
         "<|eos|>",
@@ -51,10 +55,9 @@ KNOWN_ENDS = frozenset(
         *("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
     }
 )
-# Templates that split an answer into channels also write these between the channels. The two sets of tokens are those
-# of GPT-OSS and Solar Open, whose files may have another template.
-_BETWEEN_CHANNELS = {"<|end|>"}
-_OF_CHANNELS = ({"<|return|>", "<|call|>"}, {"<|calls|>", "<|flush|>"})
+# It ends an answer of Phi-3. GPT-OSS and Solar Open, whose answers have several parts, write it between the parts.
+_BETWEEN_PARTS = "<|end|>"
+_OF_PARTS = ({"<|return|>", "<|call|>"}, {"<|flush|>", "<|calls|>"})
 _TAGS = {"</s>"}  # of HTML in Gemma's vocabulary, unless they are control tokens
 _ANSWER = "\ue000answer\ue001"
 
@@ -80,19 +83,20 @@ def end_token_ids(model: Any, tokenizer: Any, render: Render | None) -> frozense
     own_end = _ids(tokenizer.eos_token_id)
     # If the vocabulary lacks the tokenizer's end token, the tokenizer returns the id of the unknown token.
     found |= {index for index in own_end if tokenizer.convert_ids_to_tokens(index) == str(tokenizer.eos_token)}
-    channels = "<|channel|>" in str(tokenizer.chat_template or "") or any(
-        each <= control.keys() for each in _OF_CHANNELS
-    )
-    between = _BETWEEN_CHANNELS if channels else set()
+    of_parts = "<|channel|>" in str(tokenizer.chat_template or "") or any(ends <= control.keys() for ends in _OF_PARTS)
+    likely = {token: index for token, index in control.items() if not (of_parts and token == _BETWEEN_PARTS)}
     ordinary = {token.content for token in tokenizer.added_tokens_decoder.values() if not token.special}
-    found |= {control[token] for token in control.keys() & KNOWN_ENDS - between - (ordinary & _TAGS)}
+    found |= {likely[token] for token in likely.keys() & KNOWN_ENDS - (ordinary & _TAGS)}
     if render is not None:
-        found |= _ends_of_turns(render, control)
+        found |= _ends_of_turns(render, likely)
     return frozenset(index for index in found if 0 <= index < _highest(model))
 
 
 def _ends_of_turns(render: Render, control: dict[str, int]) -> set[int]:
-    """Return the control token that the template writes right behind an answer, if it writes one there."""
+    """Return the control token that the template writes right behind an answer, if it writes one there.
+
+    One that it also writes between an answer's opening and the answer itself ends a part of it (Kimi-K3's thinking).
+    """
     question, answer = {"role": "user", "content": "x"}, {"role": "assistant", "content": _ANSWER}
     for messages in ([question, answer], [question, answer, question]):
         try:
@@ -102,10 +106,25 @@ def _ends_of_turns(render: Render, control: dict[str, int]) -> set[int]:
         before, mark, after = text.rpartition(_ANSWER)
         if not mark:
             continue
-        after = after.lstrip()
-        if ends := [token for token in control if token and after.startswith(token)]:
-            return {control[max(ends, key=len)]}
+        inside = _behind_opening(render, question, before)
+        while ends := [token for token in control if token and after.lstrip().startswith(token)]:
+            end = max(ends, key=len)
+            if end not in inside:
+                return {control[end]}
+            following = [
+                at for token in control if token and (at := after.find(token, after.index(end) + len(end))) >= 0
+            ]
+            after = after[min(following, default=len(after)) :]
     return set()
+
+
+def _behind_opening(render: Render, question: dict[str, Any], before: str) -> str:
+    """Return what a template writes between the opening of an answer and the answer; `before` ends at the answer."""
+    try:
+        opening = render([question], True)
+    except Exception:
+        return ""
+    return before[len(os.path.commonprefix([opening, before])) :]
 
 
 def _ids(value: Any) -> set[int]:

@@ -20,7 +20,7 @@ class ToolCallStream:
 
     Args:
         call_format: the format of calls.
-        names: the names of the declared tools.
+        names: the names of the declared tools; see `parse_calls`.
         parallel: whether an answer may hold several calls. If not, further calls are invalid.
         required: whether the answer consists only of calls.
         bare: whether an answer that is only a call's JSON counts as a call, for every template.
@@ -63,7 +63,7 @@ class ToolCallStream:
         if not self._format.marked and self._begun:
             return Parsed(self._held, [], [])
         parsed = parse_calls(self._held, self._format, self._names, self._limit, cut=cut)
-        if self._required and parsed.text.strip():  # too short to tell a call from text
+        if self._required and (parsed.text.strip() or not (parsed.calls or parsed.invalid)):  # too short to be told
             error = CUT if cut else UNENDED
             return Parsed("", parsed.calls, [*parsed.invalid, InvalidToolCall(name=None, arguments="", error=error)])
         return parsed
@@ -76,10 +76,13 @@ class ToolCallStream:
         if not self._format.marked:
             may_open = not self._begun and self._may_be(self._format.opening, start)
             return start if may_open else len(self._held)
-        first = self._format.opening[0]
-        at = self._held.find(first)
-        while at >= 0 and not self._may_be(self._format.opening, at):
-            at = self._held.find(first, at + 1)
+        return min(map(self._found, dict.fromkeys(way.opening for way in self._format.ways)))
+
+    def _found(self, opening: str) -> int:
+        """Return the position in the held text where `opening` stands or may begin."""
+        at = self._held.find(opening[0])
+        while at >= 0 and not self._may_be(opening, at):
+            at = self._held.find(opening[0], at + 1)
         return at if at >= 0 else len(self._held)
 
     def _may_be(self, opening: str, start: int) -> bool:

@@ -50,3 +50,26 @@ def declaration(tool: Any) -> Mapping[str, Any]:
     check_schema(given, f"the declaration of tool {name!r}")
     found: Mapping[str, Any] = given
     return found
+
+
+def completed(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a declaration in which nothing is missing that chat templates read: descriptions and parameters.
+
+    Several templates fail without (GPT-OSS, Apertus, Hermes, Seed-OSS, Command), though OpenAI's API asks for neither.
+    """
+    function = tool["function"]
+    parameters = function.get("parameters") or {}
+    properties = parameters.get("properties")
+    named = properties if isinstance(properties, Mapping) else {}
+    described = {
+        name: {**each, "description": each.get("description") or ""} if isinstance(each, Mapping) else each
+        for name, each in named.items()
+    }
+    return {
+        **tool,
+        "function": {
+            **function,
+            "description": function.get("description") or "",
+            "parameters": {"type": "object", "required": [], **parameters, "properties": described},
+        },
+    }

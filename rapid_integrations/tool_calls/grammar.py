@@ -10,7 +10,11 @@ from typing import Any
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.structured.grammar import enforceable_schema, with_options
 from rapid_integrations.structured.schema import Enforceable
+from rapid_integrations.tool_calls.argument_rules import FREE_NAME, ArgumentRules, regex_of, unwritten_arguments
 from rapid_integrations.tool_calls.call_format import CallFormat
+from rapid_integrations.tool_calls.literal_grammar import LiteralRules
+from rapid_integrations.tool_calls.literals import LiteralArguments
+from rapid_integrations.tool_calls.tagged_grammar import TaggedRules
 
 _SPREADING = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties", "additionalProperties")
 
@@ -53,18 +57,45 @@ def tool_grammar(
         "first: " + " | ".join(f"first_{number}" for number in numbers),
         "call: " + " | ".join(f"call_{number}" for number in numbers),
     ]
+    inner = {"id": "CALL_ID ", "number": "CALL_NUMBER ", None: ""}[call_format.identity]
+    inner += _literal(call_format.identity_tail, specials)
     for number, (name, schema) in enumerate(parameters.items()):
         head = call_format.head + name + call_format.middle
         identity = "" if call_format.id_tail is None else f"CALL_ID {_literal(call_format.id_tail, specials)}"
-        rest = f"arguments_{number} {_literal(call_format.tail, specials)} {identity}"
-        rules += [
-            f"first_{number}: {_literal((call_format.before + head)[cut:], specials)} {rest}",
-            f"call_{number}: {_literal(head, specials)} {rest}",
-            f"arguments_{number}: %json {_dumped(schema)}",
-        ]
-    if call_format.id_tail is not None:
+        rest = f"{inner} arguments_{number} {_literal(call_format.tail, specials)} {identity}"
+        opening = _literal((call_format.before + head)[cut:], specials)
+        if call_format.numbered:
+            numbered = f"CALL_NUMBER {_literal(head, specials)}"
+            opening = f"{_literal(call_format.before[cut:], specials)} {numbered}"
+        else:
+            numbered = _literal(head, specials)
+        rules += [f"first_{number}: {opening} {rest}", f"call_{number}: {numbered} {rest}"]
+        if (written := _argument_rules(call_format, number, specials)) is None:
+            rules.append(f"arguments_{number}: %json {_dumped(schema)}")
+        else:
+            rules += written.rules(schema)
+    if call_format.id_tail is not None or call_format.identity == "id":
         rules.append("CALL_ID: /[a-zA-Z0-9]{9}/")
+    if call_format.identity == "number" or call_format.numbered:
+        rules.append("CALL_NUMBER: /[0-9]{1,4}/")
+    if any("FREE_NAME" in rule for rule in rules):
+        rules.append(FREE_NAME)
     return "\n".join([*text, *rules])
+
+
+def _argument_rules(call_format: CallFormat, number: int, specials: Mapping[str, int]) -> ArgumentRules | None:
+    """Return what writes the rules for a tool's arguments; None if they are one JSON object."""
+    tagged = call_format.tagged
+    if isinstance(tagged, LiteralArguments):
+        return LiteralRules(tagged, number, lambda text: _literal(text, specials), specials)
+    return None if tagged is None else TaggedRules(tagged, number, lambda text: _literal(text, specials), specials)
+
+
+def enforced_arguments(call_format: CallFormat, name: str, parameters: Mapping[str, Any] | None) -> Enforceable:
+    """Return what the grammar enforces of a tool's arguments in a format; see `arguments_schema`."""
+    found = arguments_schema(name, parameters)
+    rules = _argument_rules(call_format, 0, {})
+    return found if rules is None else unwritten_arguments(rules, found)
 
 
 def arguments_schema(name: str, parameters: Mapping[str, Any] | None) -> Enforceable:
@@ -148,16 +179,22 @@ def _renamed(schema: Any, prefix: str, definitions: dict[str, Any]) -> Any:
 
 def _text(call_format: CallFormat, specials: Mapping[str, int], eos: Sequence[int]) -> tuple[list[str], int]:
     """Return the rules for text with calls at its end, and the part of the first call's opening that they consume."""
-    opening = call_format.before + call_format.head
+    opening = call_format.before + ("" if call_format.numbered else call_format.head)
     blank = len(opening) - len(opening.lstrip())
-    leading = next((token for text, token in specials.items() if opening[blank:].startswith(text)), None)
-    if leading is not None:  # every other token is text
-        return ["start: text calls?", f"text: (<[^{leading}]>)*"], blank
+    # The first control token in a call's opening, mostly at its beginning. Every other token is text.
+    places = [(at, -len(text), token) for text, token in specials.items() if (at := opening.find(text)) >= 0]
+    if places:
+        blank, _, leading = min(places)
+        text = f"text: (<[^{leading}]>)*"
+        if not call_format.openings_of_text:
+            return ["start: text calls?", text], blank
+        begun = "begun: " + " | ".join(_literal(each, specials) for each in call_format.openings_of_text)
+        return ["start: text (begun text)* calls?", text, begun], blank
     control = sorted(set(specials.values()) - set(eos))
     special = ["special: <[" + ",".join(map(str, control)) + "]>"] if control else []
     if not call_format.marked:
         # Such an answer is a call from its first character on, or a text that does not begin like a call.
-        other = rf"OTHER: /(.|\n)+/ & ~/{_regex(opening)}(.|\n)*/"
+        other = rf"OTHER: /(.|\n)+/ & ~/{regex_of(opening)}(.|\n)*/"
         if not special:
             return ["start: (OTHER | calls)?", other], 0
         rest = ["start: special* (OTHER (special TEXT?)*)? | special* calls", *special, r"TEXT: /(.|\n)+/", other]
@@ -165,7 +202,7 @@ def _text(call_format: CallFormat, specials: Mapping[str, int], eos: Sequence[in
     trigger = opening if call_format.keys is None else call_format.before + call_format.marker
     trigger = trigger.rstrip()
     before = "(TEXT? special)* " if special else ""
-    lazy = rf"opening[lazy]: /(.|\n)*{_regex(trigger[blank:])}/"
+    lazy = rf"opening[lazy]: /(.|\n)*{regex_of(trigger[blank:])}/"
     return [f"start: {before}(TEXT | opening calls)?", *special, r"TEXT: /(.|\n)+/", lazy], len(trigger)
 
 
@@ -175,9 +212,3 @@ def _literal(text: str, specials: Mapping[str, int]) -> str:
         return json.dumps(text) if text else ""
     parts = re.split("(" + "|".join(re.escape(each) for each in sorted(specials, key=len, reverse=True)) + ")", text)
     return " ".join(f"<[{specials[part]}]>" if part in specials else json.dumps(part) for part in parts if part)
-
-
-def _regex(text: str) -> str:
-    """Return a regular expression for exactly this text, fit to stand between slashes."""
-    # Not re.escape: a backslash before "<" is a word boundary in Rust's syntax, and one is needed before the slash.
-    return re.sub(r"([.^$*+?()\[\]{}|\\/])", r"\\\1", text).replace("\n", "\\n")

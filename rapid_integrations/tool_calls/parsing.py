@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from rapid_integrations.outputs import InvalidToolCall, ToolCall
 from rapid_integrations.tool_calls.call_format import CallFormat
 from rapid_integrations.tool_calls.json_members import read_members
+from rapid_integrations.tool_calls.literals import LiteralArguments, read_literals
+from rapid_integrations.tool_calls.loose import loose, loose_source, prefixes
+from rapid_integrations.tool_calls.tagged import TaggedArguments
+from rapid_integrations.tool_calls.tagged_reading import ReadArguments, read_arguments
 
 _DECODER = json.JSONDecoder()
-_NAME = re.compile(r"[\w./:-]+")
+_NAME = r"[\w./:-]"
+_IDENTITIES = {"id": r"[\w.:-]", "number": r"\d", None: ""}
 _FENCE = re.compile(r"```(?:json)?\s*")
 _FENCE_END = re.compile(r"\s*```\s*")
 _CERTAIN = 4  # characters of an opening, without white space, that make a cut answer's end a call
@@ -48,7 +54,8 @@ def parse_calls(
     Args:
         text: an answer, or its end.
         call_format: the format of calls.
-        names: the names of the declared tools.
+        names: the names of the declared tools. If it maps them to the schemas of their arguments, those tell strings
+            from other values where calls write both alike.
         limit: maximum number of calls.
         cut: whether max_new_tokens cut the answer, so that its end may be the beginning of a call.
     """
@@ -103,9 +110,18 @@ class _Parser:
         self._cut = cut
         self._calls: list[ToolCall] = []
         self._invalid: list[InvalidToolCall] = []
-        self._before, self._between, self._after = (_loose(part) for part in (form.before, form.between, form.after))
+        number = r"\d+" if form.numbered else ""
+        self._before, self._between = (re.compile(loose_source(part) + number) for part in (form.before, form.between))
+        self._after = loose(form.after)
+        self._schemas: Mapping[str, Any] = names if isinstance(names, Mapping) else {}
         marker = form.marker if form.keys else form.head
-        self._marker, self._opening = _loose(marker), _loose(form.before + marker)
+        begins = dict.fromkeys(form.marker if form.keys else way.head for way in form.ways)
+        # A search for white space first would try every place of a long blank.
+        parts = ((form.before, begin) if form.before.strip() else ("", begin.lstrip()) for begin in begins)
+        self._opening = re.compile(
+            "|".join(loose_source(before.lstrip()) + number + loose_source(begin) for before, begin in parts)
+        )
+        self._marker = loose(marker)
 
     def parse(self) -> Parsed:
         kept: list[str] = []
@@ -152,12 +168,14 @@ class _Parser:
 
     def _attempt(self, start: int) -> _Attempt | None:
         """Parse a call at a place where one may stand, or return None."""
-        match = self._marker.match(self._text, start)
-        if match is None:
-            return None
         if self._form.keys is not None:
-            return self._object(match.end(), self._form.keys)
-        return self._named(match.end())
+            match = self._marker.match(self._text, start)
+            return None if match is None else self._object(match.end(), self._form.keys)
+        for way in self._form.ways:
+            match = loose(way.head).match(self._text, start)
+            if match is not None and (attempt := self._named(match.end(), way)) is not None:
+                return attempt
+        return None
 
     def _object(self, at: int, keys: tuple[str, str, str | None]) -> _Attempt | None:
         """Parse an object that holds a call's name and arguments."""
@@ -166,7 +184,7 @@ class _Parser:
         read = _json_object(self._text, at)
         if read is not None:
             found, end = read
-            closing = _loose(self._form.closing).match(self._text, end)
+            closing = loose(self._form.closing).match(self._text, end)
             name, arguments = (found.get(key) for key in keys[:2])
             if closing is not None and (self._form.marked or name in self._names):
                 raw = read_members(self._text, at, end).raw.get(keys[1], "")
@@ -179,24 +197,45 @@ class _Parser:
         error = members.error or f"{self._form.closing.strip() or 'its end'} is missing after it"
         return self._broken(name, members.raw.get(keys[1], ""), error, end)
 
-    def _named(self, at: int) -> _Attempt | None:
+    def _named(self, at: int, form: CallFormat) -> _Attempt | None:
         """Parse a name that arguments follow."""
-        named = _NAME.match(self._text, at)
-        middle = None if named is None else _loose(self._form.middle).match(self._text, named.end())
-        if named is None or middle is None or self._text[middle.end() : middle.end() + 1] != "{":
-            unfinished = self._text[at:]
-            if self._cut and re.fullmatch(r"[\w./:-]*" + _prefixes(self._form.middle), unfinished):
-                name = named[0] if named is not None and named[0] in self._names else None
-                return _Attempt(len(self._text), invalid=InvalidToolCall(name=name, arguments="", error=CUT))
-            return None
-        tail = _loose(self._form.tail)
-        read = _json_object(self._text, middle.end())
+        match = _name_pattern(form).match(self._text, at)
+        if match is None:
+            if not self._cut or (named := re.fullmatch(_cut_name(form), self._text[at:])) is None:
+                return None
+            name = named["name"] if named["name"] in self._names else None
+            return _Attempt(len(self._text), invalid=InvalidToolCall(name=name, arguments="", error=CUT))
+        name, begin = match["name"], match.end()
+        call_id = match["identity"] if self._form.identity == "id" else None
+        if self._form.identity == "number":
+            call_id = self._form.identified(name, match["identity"])
+        if self._form.tagged is not None:
+            return self._one_by_one(name, call_id, begin, self._form.tagged)
+        tail = loose(self._form.tail)
+        read = _json_object(self._text, begin)
         if read is not None and (closing := tail.match(self._text, read[1])) is not None:
-            return self._checked(named[0], read[0], self._text[middle.end() : read[1]], None, closing.end())
-        end = self._end_of_broken(middle.end()) if read is None else read[1]
-        members = read_members(self._text, middle.end(), end)
+            return self._checked(name, read[0], self._text[begin : read[1]], call_id, closing.end())
+        end = self._end_of_broken(begin) if read is None else read[1]
+        members = read_members(self._text, begin, end)
         error = members.error or f"{self._form.tail.strip() or 'its end'} is missing after it"
-        return self._broken(named[0], self._text[middle.end() : end], error, end)
+        return self._broken(name, self._text[begin:end], error, end)
+
+    def _one_by_one(
+        self, name: str, call_id: str | None, begin: int, tagged: TaggedArguments | LiteralArguments
+    ) -> _Attempt:
+        """Parse arguments that are written one by one."""
+        if isinstance(tagged, LiteralArguments):
+            read = ReadArguments(*read_literals(self._text, begin, tagged, self._form.tail))
+        else:
+            read = read_arguments(self._text, begin, tagged, self._form.tail, self._schemas.get(name))
+        closing = loose(self._form.tail).match(self._text, read.end)
+        if closing is None:
+            end = self._end_of_broken(read.end)
+            return self._broken(name, read.as_json, read.error or UNENDED, end)
+        if read.error is not None:
+            invalid = InvalidToolCall(name=name, arguments=read.as_json, error=read.error)
+            return _Attempt(closing.end(), invalid=invalid)
+        return self._checked(name, read.arguments, read.as_json, call_id, closing.end())
 
     def _checked(self, name: Any, arguments: Any, raw: str, call_id: Any, end: int) -> _Attempt:
         """Return a complete call if it is valid."""
@@ -217,12 +256,12 @@ class _Parser:
 
     def _broken(self, name: Any, raw: str, error: str, end: int) -> _Attempt:
         """Return a call that is not JSON or not closed. Its closing text may stand or begin at `end`."""
-        closing = _loose(self._form.closing if self._form.keys else self._form.tail).match(self._text, end)
+        closing = loose(self._form.closing if self._form.keys else self._form.tail).match(self._text, end)
         if closing is not None and closing.end() > end:
             end = closing.end()
         else:
             written = self._form.closing if self._form.keys else self._form.tail + self._form.after
-            if self._cut and re.fullmatch(_prefixes(written) + r"\s*", self._text[end:]):
+            if self._cut and re.fullmatch(prefixes(written) + r"\s*", self._text[end:]):
                 end = len(self._text)
             if end == len(self._text):
                 error = CUT if self._cut else f"{UNENDED}: {error}"
@@ -232,7 +271,8 @@ class _Parser:
     def _end_of_broken(self, start: int) -> int:
         """Return the end of invalid JSON: before the closing text, the next call, or the end of the text."""
         ends = [len(self._text)]
-        if closing := (self._form.closing if self._form.keys else self._form.tail).strip():
+        closing = (self._form.closing if self._form.keys else self._form.tail).strip()
+        if re.search(r"\w", closing):  # a bracket may stand in a string
             ends += [at for at in (self._text.find(closing, start),) if at >= 0]
         if self._form.marked and (following := self._opening.search(self._text, start)):
             ends.append(following.start())
@@ -256,16 +296,50 @@ class _Parser:
             if not rest.strip():
                 return ""
             for separators in (form.after, form.between):
-                if separators and re.fullmatch(r"\s*" + _prefixes(separators) + r"\s*", rest):
+                if separators and re.fullmatch(r"\s*" + prefixes(separators) + r"\s*", rest):
                     return ""
-        begins = (form.marker + "{") if form.keys else form.head
+        begins = (form.marker + "{") if form.keys else "" if form.numbered else form.head
         known = bool(self._calls or self._invalid)
-        for opening in {form.before + begins, form.between + begins} if form.marked else ():
-            start, written = _beginning_at_the_end(rest, "".join(opening.split()))
-            if written >= (1 if known and not rest[:start].strip() else _CERTAIN):
+        for opening in (form.before, form.between) if form.numbered else ():
+            end = rf"{loose_source(opening.lstrip())}\d*{prefixes(form.head)}\s*\Z"
+            if (cut := re.search(end, rest)) is not None:
                 self._invalid.append(InvalidToolCall(name=None, arguments="", error=CUT))
-                return rest[:start].rstrip()
+                return rest[: cut.start()].rstrip()
+        openings = {form.before + begins, form.between + begins} if form.marked else set()
+        places = [_beginning_at_the_end(rest, "".join(opening.split())) for opening in openings]
+        start, written = max(places, key=lambda place: place[1], default=(len(rest), 0))
+        if written >= (1 if known and not rest[:start].strip() else _CERTAIN):
+            self._invalid.append(InvalidToolCall(name=None, arguments="", error=CUT))
+            return rest[:start].rstrip()
         return rest
+
+
+@lru_cache(maxsize=64)
+def _name_pattern(form: CallFormat) -> re.Pattern[str]:
+    """Return a pattern for a call's name and identity, up to its arguments."""
+    identity = f"(?P<identity>{_IDENTITIES[form.identity]}+?)" if form.identity else ""
+    return re.compile(
+        rf"(?P<name>{_NAME}+?){loose_source(form.middle)}{identity}{loose_source(form.identity_tail)}"
+        rf"\s*(?={_arguments_begin(form)})"
+    )
+
+
+def _arguments_begin(form: CallFormat) -> str:
+    """Return a pattern for the beginning of a call's arguments."""
+    if form.tagged is None:
+        return r"\{"
+    return f"{loose_source(form.tagged.key.strip())}|{loose_source(form.tail.strip())}"
+
+
+def _cut_name(form: CallFormat) -> str:
+    """Return a pattern for the beginning of a call from its name on, up to its arguments."""
+    begins = [""] if form.tagged is None else [form.tagged.key, form.tail]
+    ways = [prefixes(form.middle + begin) for begin in begins]
+    if form.identity is not None:
+        identity = _IDENTITIES[form.identity]
+        ways = [rf"{loose_source(form.middle)}{identity}+{prefixes(form.identity_tail + each)}" for each in begins]
+        ways.append(prefixes(form.middle))
+    return rf"(?P<name>{_NAME}*?)(?:{'|'.join(ways)})\s*"
 
 
 def _decoded(raw: str | None) -> Any:
@@ -291,11 +365,6 @@ def _json_object(text: str, start: int) -> tuple[dict[str, Any], int] | None:
     return (found, end) if isinstance(found, dict) else None
 
 
-def _loose(literal: str) -> re.Pattern[str]:
-    """Return a pattern for `literal` in which white space may differ or be missing."""
-    return re.compile(r"\s*".join(re.escape(part) for part in re.split(r"\s+", literal)))
-
-
 def _beginning_at_the_end(text: str, opening: str) -> tuple[int, int]:
     """Return position and length of the longest end of `text` that is a beginning of `opening`.
 
@@ -311,11 +380,3 @@ def _beginning_at_the_end(text: str, opening: str) -> tuple[int, int]:
         if opening.startswith(written):
             start, longest = at, len(written)
     return start, longest
-
-
-def _prefixes(literal: str) -> str:
-    """Return a pattern for any beginning of `literal`, from nothing to the whole. White space may differ."""
-    pattern = ""
-    for character in reversed("".join(literal.split())):
-        pattern = rf"(?:\s*{re.escape(character)}{pattern})?"
-    return pattern

@@ -61,9 +61,9 @@ class ToolRequest:
     @cached_property
     def enforced(self) -> dict[str, Enforceable]:
         """The enforceable schema of each callable tool's arguments, by name."""
-        from rapid_integrations.tool_calls.grammar import arguments_schema
+        from rapid_integrations.tool_calls.grammar import enforced_arguments
 
-        return {name: arguments_schema(name, schema) for name, schema in self.parameters.items()}
+        return {name: enforced_arguments(self.call_format, name, each) for name, each in self.parameters.items()}
 
     @property
     def parameters(self) -> dict[str, Mapping[str, Any]]:
@@ -114,7 +114,7 @@ class ToolRequest:
     def stream(self, answer: bool = False) -> ToolCallStream:
         """Return the stream that separates calls from text. `answer` says whether the text follows a schema."""
         required = self.choice != AUTO
-        return ToolCallStream(self.call_format, self.parameters.keys(), self.parallel, required, bare=not answer)
+        return ToolCallStream(self.call_format, self.parameters, self.parallel, required, bare=not answer)
 
     def checked(self, calls: Sequence[ToolCall]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
         """Return the calls whose arguments satisfy their schemas, and those whose arguments do not.
@@ -137,9 +137,7 @@ class ToolRequest:
 
     def kept_tokens(self, vocabulary: Vocabulary) -> frozenset[int]:
         """Return the control tokens of the call format. The text must show them so that calls can be parsed."""
-        form = self.call_format
-        tail = form.tail + (form.id_tail or "")
-        written = form.before + form.head + form.middle + tail + form.between + form.after
+        written = self.call_format.written
         return frozenset(index for token, index in vocabulary.added_tokens.items() if token in written)
 
 

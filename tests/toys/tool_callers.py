@@ -11,18 +11,43 @@ from rapid_integrations import (
 )
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
+from tests.toys.call_templates import CODER, COMMAND, DSML, GEMMA4, GLM, KIMI, LIQUID, MINIMAX, SMALL
 from tests.toys.chat_templates import LLAMA31, MISTRAL, QWEN3, QWEN25, TAGGED
 from tests.toys.light_model import light_engine
 from tests.toys.models import EOS_ID, IM_END_ID, byte_tokenizer
 from tests.toys.opening_lm import OpeningLM
 
 TEMPLATES = {"qwen2.5": QWEN25, "qwen3": QWEN3, "llama": LLAMA31, "mistral": MISTRAL, "tagged": TAGGED}
+NEWER = {
+    "coder": CODER,
+    "glm": GLM,
+    "minimax": MINIMAX,
+    "dsml": DSML,
+    "kimi": KIMI,
+    "small": SMALL,
+    "gemma4": GEMMA4,
+    "liquid": LIQUID,
+    "command": COMMAND,
+}
+"""Formats whose arguments are no JSON object, or whose calls are numbered."""
 TOKENS = {  # those that the families' own tokenizers have
     "qwen2.5": ("<tool_call>", "</tool_call>", "<think>", "</think>"),
     "qwen3": ("<tool_call>", "</tool_call>", "<think>", "</think>"),
     "llama": ("<|eot_id|>", "<|python_tag|>"),
     "mistral": ("[TOOL_CALLS]", "[INST]", "[/INST]"),
     "tagged": (),
+    "coder": ("<tool_call>", "</tool_call>", "<think>", "</think>"),
+    "glm": ("<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
+    "minimax": ("<minimax:tool_call>", "</minimax:tool_call>"),
+    "dsml": ("｜DSML｜",),
+    "kimi": (
+        *("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_begin|>", "<|tool_call_end|>"),
+        "<|tool_call_argument_begin|>",
+    ),
+    "small": ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"),
+    "gemma4": ("<|tool_call>", "<tool_call|>", '<|"|>'),
+    "liquid": ("<|tool_call_start|>", "<|tool_call_end|>"),
+    "command": ("<|START_ACTION|>", "<|END_ACTION|>"),
 }
 HEADER = {
     "qwen2.5": "<|im_start|>assistant\n",
@@ -30,6 +55,7 @@ HEADER = {
     "llama": "assistant<|end_header_id|>\n\n",
     "mistral": "[/INST]",
     "tagged": "<|im_start|>assistant\n",
+    **dict.fromkeys(NEWER, "<|im_start|>assistant\n"),
 }
 SMALL_INT = {"type": "integer", "minimum": 0, "maximum": 50}
 
@@ -49,7 +75,7 @@ SCHEMAS = {each["function"]["name"]: each["function"].get("parameters", {"type":
 
 
 def tokenizer_of(family, marked):
-    tokenizer = byte_tokenizer(chat_template=TEMPLATES[family], extra_tokens=TOKENS[family] if marked else ())
+    tokenizer = byte_tokenizer(chat_template=(TEMPLATES | NEWER)[family], extra_tokens=TOKENS[family] if marked else ())
     tokenizer.bos_token, tokenizer.eos_token = "<|bos|>", "<|eos|>"
     return tokenizer
 
@@ -85,5 +111,5 @@ def ask(running, choice="auto", *, new=220, tools=TOOLS, prompt="what is it?", p
 def assert_valid(answer):
     for call in answer.tool_calls:
         jsonschema.validate(call.arguments, SCHEMAS[call.name])
-        assert call.id.isalnum() and len(call.id) == 9
+        assert (call.id.isalnum() and len(call.id) == 9) or call.id.startswith(f"functions.{call.name}:")
         assert set(call.arguments) <= set(SCHEMAS[call.name].get("properties", {}))

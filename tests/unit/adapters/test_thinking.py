@@ -5,11 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from rapid_integrations.adapters.thinking import Marks, Thinking, marks_of
+from rapid_integrations.adapters.thinking import Thinking
+from rapid_integrations.models.thinking_marks import Marks, marks_of
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.outputs import CompletionChunk, Source
 from rapid_integrations.prompt import render
 from tests.toys.budget import examples
+from tests.toys.call_templates import HARMONY
 from tests.toys.chat_templates import QWEN3, QWEN25
 from tests.toys.models import EOS_ID, byte_tokenizer
 from tests.toys.thinking import OPENED
@@ -101,5 +103,57 @@ def test_tokens_of_their_own_are_marks_as_long_as_a_text_shows_them():
     assert marks_of(vocabulary, render("hi", vocabulary.chat_template)) == MARKS  # as Qwen3's tokenizer has them
 
 
-def test_control_tokens_that_no_text_shows_are_no_marks():
-    assert marks_of(*prompt_of(QWEN3, extra_tokens=("<think>", "</think>"))) is None
+def test_control_tokens_are_marks_too():
+    """The engine keeps them in its text, so that they can be seen."""
+    assert marks_of(*prompt_of(QWEN3, extra_tokens=("<think>", "</think>"))) == MARKS
+
+
+CHANNELS = marks_of(*prompt_of(HARMONY))
+FINAL = "<|start|>assistant<|channel|>final<|message|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer"),
+    [
+        (f"<|channel|>analysis<|message|>It is late.<|end|>{FINAL}Go.", "It is late.", "Go."),
+        ("<|channel|>final<|message|>Go.", "", "Go."),
+        ("<|channel|>commentary<|message|>I look.", "", "I look."),
+        (
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>analysis<|message|>b<|end|>"
+            + FINAL
+            + "c",
+            "a\nb",
+            "c",
+        ),
+        ("<|channel|>analysis<|message|>cut", "cut", ""),
+        ("<|channel|>analysis<|message|>a<|end|><|start|>assistant", "a", ""),  # a call was cut out behind it
+        ("Go. <|channel|>", "", "Go. <|channel|>"),
+    ],
+)
+def test_channels(text, thinking, answer):
+    assert told([text], CHANNELS)[:2] == (thinking, answer)
+    assert told(list(text), CHANNELS)[:2] == (thinking, answer)
+
+
+GRANITE = Marks("<think>", "</think>", headers=("<response>",), trailer="</response>")
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer"),
+    [
+        ("<think>a</think>\n<response>b</response>", "a", "b"),
+        ("<response>b < c</response>\n", "", "b < c"),
+        ("<think>a</think>b </resp", "a", "b </resp"),
+        ("<think>a</think>b </response> c", "a", "b </response> c"),
+    ],
+)
+def test_marks_around_the_answer(text, thinking, answer):
+    assert told([text], GRANITE)[:2] == (thinking, answer)
+    assert told(list(text), GRANITE)[:2] == (thinking, answer)
+
+
+def test_sources_behind_a_header_have_their_places_in_the_answer():
+    text = f"<|channel|>analysis<|message|>a<|end|>{FINAL}Go."
+    source = Source(answer_start=len(text) - 3, answer_end=len(text), context=0, start=0, end=1, text="x", label=None,
+                    score=1.0)  # fmt: skip
+    assert told([text], CHANNELS, [source])[2][0].answer_start == 0

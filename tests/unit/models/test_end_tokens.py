@@ -173,3 +173,20 @@ def test_generation_stops_at_the_end_of_a_turn_and_the_text_has_nothing_of_it(sp
         answer = engine.generate("hello")
     assert answer.finish_reason == "eos" and answer.token_ids[-1] == end and len(answer.token_ids) == 6
     assert "<fin>" not in answer.text and answer.text == engine.vocabulary.decode(answer.token_ids[:-1]) != ""
+
+
+def test_a_token_that_ends_a_part_of_an_answer_does_not_end_it():
+    """Kimi-K3 closes its thinking with the token that also begins the end of the answer."""
+    close = template("<|close|>response<|end_of_msg|>").replace(
+        "{{ m['content'] }}", "{% if m['role'] == 'assistant' %}think<|close|>think{% endif %}{{ m['content'] }}"
+    )
+    found = ends(byte_tokenizer(extra_tokens=["<|close|>", "<|end_of_msg|>"], chat_template=close))
+    assert "<|end_of_msg|>" in found and "<|close|>" not in found
+
+
+@pytest.mark.parametrize("real", [("<|return|>", "<|call|>"), ("<|flush|>", "<|calls|>")])
+def test_the_end_of_a_part_beside_the_ends_of_answers(real):
+    """As Solar Open's tokenizer has them; its template writes <|end|> behind thinking and behind answers."""
+    tokenizer = byte_tokenizer(extra_tokens=["<|end|>", *real], chat_template=template("<|end|>"))
+    assert {*real} <= ends(tokenizer) and "<|end|>" not in ends(tokenizer)
+    assert "<|end|>" in ends(byte_tokenizer(extra_tokens=["<|end|>"], chat_template=template("<|end|>")))

@@ -6,6 +6,9 @@ import pytest
 
 from rapid_integrations import ConfigurationError, SamplingParams
 from rapid_integrations.tool_calls.declaration import declaration
+from tests.toys.chat_templates import QWEN25
+from tests.toys.light_model import light_engine
+from tests.toys.models import byte_tokenizer
 from tests.toys.tool_callers import TOOLS, ask, engine
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
@@ -111,3 +114,17 @@ def test_a_description_that_is_no_text_is_harmless():
 def test_a_stop_string_that_is_no_text_is_refused():
     with pytest.raises(ConfigurationError, match="stop string 1 is not valid text: its character 0"):
         SamplingParams(stop=("a", "\udc00"))
+
+
+def test_a_template_that_reads_what_a_declaration_lacks():
+    """As GPT-OSS's does. Where a template takes the declaration as it is, the prompt does not change."""
+    strict = QWEN25.replace(
+        "{{- tool | tojson }}",
+        "{{- tool.function.description + (tool.function.parameters.properties | length | string) }}",
+    )
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    with light_engine(0, byte_tokenizer(chat_template=strict), {"max_position_embeddings": 8192}) as running:
+        assert "<tools>\n0\n</tools>" in running.explain("hi", tools=tools).target.text
+        wrong = [{"type": "function", "function": {"name": "now", "parameters": {"properties": {"a": True}}}}]
+        assert "<tools>\n1\n</tools>" in running.explain("hi", tools=wrong).target.text
+    assert json.dumps(tools[0]) in engine("qwen2.5").explain("hi", tools=tools).target.text
