@@ -264,6 +264,21 @@ templates read a name that switches it off or sets its effort. `chat_template_kw
 such names to the template: to an engine, an LLM, a request, or as `--template-argument enable_thinking=false`. A name
 that a template does not read is refused with the names that it reads. `engine.vocabulary.template_names` lists them.
 
+The server, LangChain's and LlamaIndex's messages give the thinking apart from the answer. The marks have to be known by
+the template, in its text or at the end of the prompt, where some templates begin the thinking themselves. The engine's
+own text shows both, with the marks, also where those are control tokens.
+
+| marks | as of |
+| --- | --- |
+| `<think>`, `</think>` | Qwen3, Qwen3.5, QwQ, DeepSeek, GLM, Kimi-K2, MiniMax-M2, Nemotron, SmolLM3, LFM2.5, Step, Ling, Granite 3.3 and others |
+| `<seed:think>`; `<mm:think>`; `<think:opensource>` | Seed-OSS; MiniMax-M3; Hunyuan 3 |
+| `[THINK]`, `[/THINK]` | Magistral, Ministral 3 Reasoning |
+| `<\\|channel>thought`, `<channel\\|>` | Gemma 4 |
+| `<\\|inner_prefix\\|>`, `<\\|inner_suffix\\|>` | Apertus |
+| `<\\|START_THINKING\\|>`, `<\\|END_THINKING\\|>` | Command R7B, A |
+| `Here are my reasoning steps:`, `[BEGIN FINAL RESPONSE]` | Apriel |
+| channels: `analysis` is thinking, `final` and `commentary` are the answer | GPT-OSS |
+
 ## Quantised checkpoints
 
 Folders of safetensors may hold weights that are quantised. No other package is needed. `rapid models check` says how
