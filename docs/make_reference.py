@@ -270,7 +270,7 @@ own text shows both, with the marks, also where those are control tokens.
 
 | marks | as of |
 | --- | --- |
-| `<think>`, `</think>` | Qwen3, Qwen3.5, DeepSeek, GLM, Kimi-K2, MiniMax-M2, Nemotron, SmolLM3, LFM2.5, Granite 3.3 and others |
+| `<think>`, `</think>` | Qwen3, Qwen3.5, DeepSeek, GLM, Kimi-K2, MiniMax-M2, Nemotron, SmolLM3, LFM2.5 and others |
 | `<seed:think>`; `<mm:think>`; `<think:opensource>` | Seed-OSS; MiniMax-M3; Hunyuan 3 |
 | `[THINK]`, `[/THINK]` | Magistral, Ministral 3 Reasoning |
 | `<\\|channel>thought`, `<channel\\|>` | Gemma 4 |
