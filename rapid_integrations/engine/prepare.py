@@ -335,6 +335,7 @@ class Preparing:
             partial(vocabulary.decode, keep=kept),
             lambda token: names.get(token) or vocabulary.decode([token]),
             candidates,
+            partial(vocabulary.decode_finished, keep=kept),
         )
 
     def _held(self, sampling: SamplingParams, request: ToolRequest | None) -> Held:

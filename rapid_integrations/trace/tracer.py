@@ -30,6 +30,8 @@ class Tracer:
         decode: turns token ids into text, without control tokens.
         name: returns a token's own text, or the name of a control token.
         candidates: number of the most probable tokens of each distribution that are kept.
+        decode_finished: like `decode`, without an unfinished character at the end, as an answer's text is. None is
+            `decode`.
     """
 
     def __init__(
@@ -40,10 +42,11 @@ class Tracer:
         decode: Callable[[Sequence[int]], str],
         name: Callable[[int], str],
         candidates: int = CANDIDATES,
+        decode_finished: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
         self._question, self._contexts, self._settings = question, tuple(contexts), settings
         self._decode, self._name, self._candidates = decode, name, candidates
-        self._text = TextStream(decode)
+        self._text = TextStream(decode, (), decode_finished)
         self._rounds: list[TracedRound] = []
         self._law: Law | None = None
         self._penalty: Penalties | None = None

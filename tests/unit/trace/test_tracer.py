@@ -211,7 +211,8 @@ def test_structured_output_and_its_forced_tokens(shared):
     assert any(token.token_id != token.top_p[0].token_id for token in completion.trace.tokens)
 
 
-def test_a_smaller_drafter_and_tokens_that_are_parts_of_characters():
+@pytest.mark.parametrize("tokens", [40, 41, 42, 43])  # some end within a character
+def test_a_smaller_drafter_and_tokens_that_are_parts_of_characters(tokens):
     own = RapidEngine.from_models(
         tiny_model("llama", 0),
         byte_tokenizer(),
@@ -220,7 +221,9 @@ def test_a_smaller_drafter_and_tokens_that_are_parts_of_characters():
         compression=SMALL,
     )
     prompt = Prompt.from_context("größer als 東京 🙂 " * 60, "was?")
-    completion = own.generate(prompt, sampling=SamplingParams(max_new_tokens=40, temperature=2.0, seed=1), trace=True)
+    completion = own.generate(
+        prompt, sampling=SamplingParams(max_new_tokens=tokens, temperature=2.0, seed=1), trace=True
+    )
     assert completion.stats.law == "target"
     assert "".join(token.text for token in completion.trace.tokens) == completion.text
     assert any(token.text == "" for token in completion.trace.tokens)
