@@ -33,7 +33,7 @@ def test_published_predictions_are_those_of_one_run(path, tmp_path):
     found = tmp_path / "predictions.jsonl"
     found.write_bytes(gzip.decompress(path.read_bytes()))
     _, predictions = read_predictions(found)
-    assert len({prediction.key for prediction in predictions}) == len(predictions) > 50
+    assert len({prediction.key for prediction in predictions}) == len(predictions) > 100
 
 
 def test_the_python_example_is_python():

@@ -71,7 +71,7 @@ def test_the_pages_are_large():
             inside = start <= held.data_ptr() + 32 * 2**20 < end
         elif inside and line.startswith("AnonHugePages"):
             sizes.append(int(line.split()[1]))
-    assert sum(sizes) >= 2 * 1024  # kB; a system whose memory is in pieces gives a few only
+    assert sum(sizes) > 16 * 1024  # kB
 
 
 def _write(tensor):
