@@ -24,6 +24,7 @@ from rapid_integrations.engine.answers_share import AnswersShare
 from rapid_integrations.engine.job import Job
 from rapid_integrations.engine.pass_shares import PassShares
 from rapid_integrations.errors import EngineClosedError, SharedResource
+from rapid_integrations.kernels.cpu.torchs_threads import let_go_of_threads
 
 PIECE_BESIDE_ANSWERS = 256  # tokens; a prompt is read in shorter pieces then, which takes a tenth longer in all
 
@@ -74,6 +75,7 @@ class Worker(SharedResource):
     def submit(self, job: Job) -> None:
         """Take a request. It ends with `EngineClosedError` if the worker has been closed."""
         job.submitted(torch.get_num_threads())
+        let_go_of_threads()  # what is embedded and loaded has been: from here on the worker computes
         with self._changed:
             closed = self._closed
             if not closed:
@@ -138,6 +140,8 @@ class Worker(SharedResource):
             if self._busy():
                 return True
             self._tell_places()  # those that run may pause for long
+            if not self._running:
+                let_go_of_threads()  # whoever embeds the next question's text has the processors
             with self._changed:
                 if not (self._awake or self._closed):
                     self._changed.wait(PATIENCE_S if self._waiting else None)

@@ -54,6 +54,17 @@ def submitted_at_once(worker, lm, jobs):
     return [job.drain() for job in jobs]
 
 
+def test_who_does_not_compute_lets_go_of_pytorchs_threads(worker, monkeypatch):
+    """Else GNU OpenMP puts the threads of the one that computes to sleep between any two products."""
+    let_go = []
+    monkeypatch.setattr(module, "let_go_of_threads", lambda: let_go.append(threading.current_thread().name))
+    job = ToyJob(worker, WatchedLM(), steps(2))
+    worker.submit(job)
+    job.drain()
+    until(lambda: let_go[-1] == "rapid worker")
+    assert let_go[0] == threading.current_thread().name
+
+
 # --- sharing passes ---------------------------------------------------------------------------------------------------
 
 
