@@ -7,6 +7,7 @@ words count, too, but less, since "40 million pounds" occurs in several places a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +29,9 @@ _LEAST = 0.35  # share of a sentence's distinctive terms that its passages have 
 _FURTHER = 0.3  # ... that a second or third passage has to add
 _RECENT_DOCUMENTS = 8
 _MOST = 3  # passages for one sentence
+
+_DEFINES = "def class function func fn sub struct interface enum trait type const let var"
+_NAME_IN_CODE = re.compile(r"[^\W\d]\w*(?=\()|[^\W\d]\w*_\w*|[^\W\d_]*[a-z][A-Z]\w*|(?<=`)[^\W\d]\w*(?=`)")
 
 Term: TypeAlias = str | tuple[str, str]  # a word's beginning (see `index_terms`), or two neighbouring ones
 
@@ -89,7 +93,8 @@ class SourceFinder:
         asked = _with_pairs(index_terms(question))
         found: list[Source] = []
         for start, end in sentences(answer):
-            for passage, score in self._passages_for(_with_pairs(index_terms(answer[start:end])), asked):
+            said = answer[start:end]
+            for passage, score in self._passages_for(_with_pairs(index_terms(said)) | _definitions(said), asked):
                 found.append(
                     Source(
                         answer_start=start,
@@ -196,6 +201,13 @@ def _passage_ends(words: Sequence[int], lasts: Sequence[int]) -> np.ndarray:
 
 def _with_pairs(terms: Sequence[str]) -> set[Term]:
     return {*terms, *zip(terms, terms[1:], strict=False)}
+
+
+def _definitions(sentence: str) -> set[Term]:
+    """Return the pairs of words that define a name in code which `sentence` says: it rests on that, not on its uses."""
+    names = [sentence.strip("` .")] if len(sentence.split()) == 1 else _NAME_IN_CODE.findall(sentence)
+    firsts = {terms[0] for name in names if (terms := index_terms(name))}
+    return {(keyword, first) for keyword in index_terms(_DEFINES) for first in firsts}
 
 
 def _weight(holders: int, passages: int) -> float:

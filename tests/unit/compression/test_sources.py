@@ -59,6 +59,23 @@ def test_the_question_says_which_of_two_equal_passages_is_meant():
         assert name in source.text
 
 
+@pytest.mark.parametrize(
+    ("answer", "defined"),
+    [
+        ("drain_tank", "def drain_tank(amount):"),
+        ("`drain_tank`", "def drain_tank(amount):"),
+        ("drain_tank()", "def drain_tank(amount):"),
+        ("WaterMeter", "class WaterMeter(Meter):"),
+        ("readMeter", "function readMeter(address) {"),
+    ],
+)
+def test_a_name_in_code_rests_on_its_definition(answer, defined):
+    uses = "Call drain_tank before readMeter, and drain_tank again if a WaterMeter asks: see drain_tank and readMeter."
+    text = "\n\n".join([uses, *FILLER[:20], defined + "\n    pass", *FILLER[20:], uses])
+    source, *_ = SourceFinder((text,)).find(answer, "Which one in this code empties it?")
+    assert defined.split("(")[0] in source.text
+
+
 def test_contexts_are_kept_apart_and_labels_are_told():
     first = "Source 1:\n" + FACTS[7] + " " + FILLER[0] + "\n\nSource 2:\n" + FACTS[33]
     finder = SourceFinder((DOCUMENT[: fact(7)[0]], first))
