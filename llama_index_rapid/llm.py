@@ -7,7 +7,7 @@ endpoints do not block the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -25,14 +25,13 @@ from llama_index.core.bridge.pydantic import (
     model_serializer,
 )
 from llama_index.core.embeddings import BaseEmbedding
-from llama_index.core.llms import ChatMessage, LLMMetadata, MessageRole
+from llama_index.core.llms import ChatMessage, LLMMetadata
 from llama_index.core.llms.llm import default_completion_to_prompt
 from llama_index.core.node_parser import NodeParser
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 
 from llama_index_rapid.annotations import (
-    ANNOTATION,
     AnnotatedText,
     Filled,
     Parts,
@@ -43,7 +42,8 @@ from llama_index_rapid.annotations import (
     parts_of,
     prompt_of,
 )
-from llama_index_rapid.asked_for_json import schema_in_text, schema_of_parser
+from llama_index_rapid.asked_for_json import asked_for_json, schema_of_parser
+from llama_index_rapid.conversation_text import conversation_text
 from llama_index_rapid.endpoints import Endpoints, Request
 from llama_index_rapid.errors import reaching_the_caller
 from llama_index_rapid.host_parts import (
@@ -53,9 +53,9 @@ from llama_index_rapid.host_parts import (
     retrieving,
     splitter_of,
 )
-from llama_index_rapid.messages import to_engine_messages, with_text_only
+from llama_index_rapid.messages import to_engine_messages
 from llama_index_rapid.pipeline_scores import listen_to_retrievals
-from llama_index_rapid.structured import StructuredPrediction, parts_before_format
+from llama_index_rapid.structured import StructuredPrediction
 from llama_index_rapid.tokenizer import OwnTokenizer
 from llama_index_rapid.tool_calling import ToolCalling, tool_choice_of
 from llama_index_rapid.workers import refuse_ingestion_workers
@@ -64,7 +64,6 @@ from rapid_integrations.adapters.constructor_arguments import constructor_settin
 from rapid_integrations.adapters.fields import as_it_is, engine_defaults
 from rapid_integrations.adapters.identity import models_of
 from rapid_integrations.adapters.live_settings import LiveSettings
-from rapid_integrations.adapters.verbatim import verbatim_spans
 from rapid_integrations.config import DEFAULT_EMBEDDER, StructuredOutput, explain_validation_error
 from rapid_integrations.errors import ConfigurationError
 from rapid_integrations.progress import OnProgress
@@ -75,7 +74,6 @@ _FREE = ("auto", "none")  # tool choices that allow an answer in text
 if TYPE_CHECKING:
     from rapid_integrations import PreparedPrompt, RapidEngine, ReadAhead
     from rapid_integrations.compression import ContextCompressor
-    from rapid_integrations.prompt import PromptLike
 
 
 class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
@@ -287,7 +285,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         """
         if "tool_choice" in overrides:
             overrides = {**overrides, "tool_choice": tool_choice_of(overrides["tool_choice"])}
-        prompt, schema = _asked_for_json(prompt)
+        prompt, schema = asked_for_json(prompt)
         options = self.request_options(overrides)
         options["compressor"] = self._compressor
         wanted = "a tool call" if options.get("tools") and options.get("tool_choice", "auto") not in _FREE else None
@@ -305,9 +303,9 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         write = self.messages_to_prompt
         if write is not None and write is not generic_messages_to_prompt:
             as_it_is(options, overrides)
-            return Request(_written(write, prompt), options, wanted)
+            return Request(conversation_text(write, prompt), options, wanted)
         if not self._is_chat_model:  # a base model reads a conversation as text
-            return Request(_written(generic_messages_to_prompt, prompt), options, wanted)
+            return Request(conversation_text(generic_messages_to_prompt, prompt), options, wanted)
         return Request(to_engine_messages(prompt), options, wanted)
 
     # --- sharing, pickling and caching (see `HoldsEngine`) ----------------------------------------------------------
@@ -426,59 +424,7 @@ class RapidLLM(LiveSettings, StructuredPrediction, ToolCalling, Endpoints):
         return ProgressView()
 
 
-def _asked_for_json(
-    prompt: str | Sequence[ChatMessage],
-) -> tuple[str | Sequence[ChatMessage], dict[str, Any] | None]:
-    """Return the prompt, and the schema of the JSON answer that LlamaIndex asks for in it and will parse, or None.
-
-    If LlamaIndex's format instruction is in the text, the text is annotated, because the instruction is neither
-    question nor document.
-    """
-    if isinstance(prompt, str):
-        parts = prompt.parts if isinstance(prompt, AnnotatedText) else Parts()
-        if parts.json_schema is not None or (found := schema_in_text(prompt)) is None:
-            return prompt, parts.json_schema
-        return AnnotatedText(prompt, parts if parts.known else parts_before_format(prompt[: found[0]])), found[1]
-    messages = list(prompt)
-    for index, message in enumerate(messages):
-        parts = annotation_of(message)
-        if parts.json_schema is not None:
-            return messages, parts.json_schema
-        # LlamaIndex's parsers write it only in these places. A tool's result with such an ending is not a request.
-        leading = all(each.role == MessageRole.SYSTEM for each in messages[: index + 1])
-        if not leading and (index < len(messages) - 1 or message.role != MessageRole.USER):
-            continue
-        if (found := schema_in_text(message.content or "")) is not None:
-            if not any(annotation_of(each).known for each in messages):
-                asked_elsewhere = any(each.role == MessageRole.USER for each in messages)
-                instructing = message.role == MessageRole.SYSTEM and asked_elsewhere
-                said = (message.content or "")[: found[0]]
-                messages[index] = annotated(message, parts_before_format(said, instructing=instructing))
-            return messages, found[1]
-    return messages, None
-
-
 def _settings_of_prompt(request: Request) -> dict[str, Any]:
     """Return the settings of a request that the engine's prompts depend on."""
     wanted = ("compression", "compressor", "apply_chat_template", "chat_template_kwargs")
     return {name: request.options[name] for name in wanted if name in request.options}
-
-
-def _written(write: Callable[[Sequence[ChatMessage]], str], messages: Sequence[ChatMessage]) -> PromptLike:
-    """Return the conversation as `write` prints it, with the annotated context of its messages."""
-    known = [annotation_of(message) for message in messages]
-    shown = [
-        message.model_copy(
-            update={"additional_kwargs": {k: v for k, v in message.additional_kwargs.items() if k != ANNOTATION}}
-        )
-        for message in with_text_only(messages)
-    ]
-    text = str(write(shown))
-    contexts = [
-        (message.content or "")[start:end]
-        for message, parts in zip(messages, known, strict=True)
-        for start, end in parts.spans
-    ]
-    query = next((parts.query for parts in reversed(known) if parts.query is not None), None)
-    spans = verbatim_spans(text, contexts)
-    return prompt_of(text, Parts(spans, query, known=bool(spans)))

@@ -21,9 +21,8 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import BaseModel
 
 from llama_index_rapid.annotations import AnnotatedText, Parts, annotated, annotation_of
-from llama_index_rapid.asked_for_json import schema_of_class
+from llama_index_rapid.asked_for_json import parts_before_format, schema_of_class
 from rapid_integrations import ConfigurationError, ContextOverflowError, IncompleteOutputError, StructuredOutput
-from rapid_integrations.prompt.segmentation import segment, segment_context
 
 dispatcher = get_dispatcher(__name__)
 
@@ -262,13 +261,6 @@ def _with_format(messages: Sequence[ChatMessage], instruction: str) -> ChatMessa
     # must not be taken for the question or a document.
     instructing = last.role == MessageRole.SYSTEM and any(each.role == MessageRole.USER for each in messages)
     return annotated(said, parts_before_format(text, annotation_of(last).query, instructing))
-
-
-def parts_before_format(text: str, query: str | None = None, instructing: bool = False) -> Parts:
-    """Return the parts of a text before its format instruction. `instructing`: another message has the question."""
-    found = segment_context(text) if instructing else segment(text)
-    query = query or (None if instructing else found.query.strip() or None)
-    return Parts(found.context_spans, query, known=True, segmentation=found.method)
 
 
 def _within_the_window(ask: Callable[..., _T], options: dict[str, Any]) -> _T:

@@ -19,7 +19,8 @@ from rapid_integrations.models.gguf.kinds import refuse_gguf, refuse_unread
 from rapid_integrations.models.gguf.parts import parts_of, read_parts
 from rapid_integrations.models.gguf.tokenizer import tokenizer_of
 from rapid_integrations.models.isolated import RESULT
-from rapid_integrations.models.loader import check_folder, errors_explained
+from rapid_integrations.models.load_errors import errors_explained
+from rapid_integrations.models.loader import check_folder
 from rapid_integrations.models.safetensors_files import read_weights
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer
 from rapid_integrations.models.vocabulary import Vocabulary

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
-from rapid_integrations import packaged
-from rapid_integrations.cache.out_of_memory import is_out_of_memory, memory_errors_taught
+from rapid_integrations.cache.out_of_memory import memory_errors_taught
 from rapid_integrations.config import KVDtype, Quantization
 from rapid_integrations.errors import (
     ConfigurationError,
     ModelLoadError,
-    RapidError,
     SharedResource,
-    UnsupportedModelError,
 )
 from rapid_integrations.kernels.cpu import native_library
 from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.chat_rendering import PROBE_STEPS, check_template, render_template
-from rapid_integrations.models.config_bounds import check_numbers, check_size
+from rapid_integrations.models.config_bounds import check_numbers
 from rapid_integrations.models.decoder_lm import DecoderLM
 from rapid_integrations.models.decoder_widths import not_on_kernels
 from rapid_integrations.models.end_tokens import end_token_ids
@@ -32,29 +26,22 @@ from rapid_integrations.models.families import describe
 from rapid_integrations.models.folder_kinds import (
     read_json,
     refuse_another_task,
-    refuse_folder_without_config,
-    refuse_quantized,
     refuse_weights_of_another_kind,
     refuse_what_is_no_file,
     with_settings_beside,
 )
-from rapid_integrations.models.gguf.parts import sets_of_parts
 from rapid_integrations.models.gguf.stored import load_stored
 from rapid_integrations.models.isolated import ISOLATED, asked_for, check_in_a_child
-from rapid_integrations.models.model_class import class_for, refuse_unknown_family
-from rapid_integrations.models.other_parts import reads_no_text
-from rapid_integrations.models.panics import is_panic
-from rapid_integrations.models.placement import depends_on_kernels, device_of, dtype_of, pytorch_has_bfloat16
+from rapid_integrations.models.load_errors import errors_explained
+from rapid_integrations.models.model_path import local_path
+from rapid_integrations.models.packed.scheme import scheme_in
+from rapid_integrations.models.placement import depends_on_kernels, device_of, dtype_of
 from rapid_integrations.models.quick_start import QuickModel, keep_description, quick_model
-from rapid_integrations.models.safetensors_files import INDEX, SINGLE, named, read_weights
 from rapid_integrations.models.tokenizer_bounds import check_tokenizer, check_tokenizer_files
+from rapid_integrations.models.transformers_loading import load_with_transformers, quiet
 from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.models.weights import require_all_weights
 from rapid_integrations.packaged.checked import remember
 from rapid_integrations.progress import OnProgress, ignore_progress
-
-if TYPE_CHECKING:
-    from rapid_integrations.models.packed.scheme import Scheme
 
 _LESS_MEMORY = "Use a smaller model, dtype='bfloat16', quantization='int8' or 'int4', or another device"
 _NOBODY_SAID = 1 << 40
@@ -170,7 +157,7 @@ def _load(
                 return LoadedModel(*stored)
         if quick and path and (known := _quick_model(path, dtype, device_of(device), quantization, on_progress)):
             return LoadedModel(*known.loaded(str(name), quantization))
-        with _quiet():
+        with quiet():
             if path is not None and path.suffix.lower() == ".gguf":
                 from rapid_integrations.models.dtype_choice import dtype_of_gguf
                 from rapid_integrations.models.gguf.converted import load_gguf
@@ -181,7 +168,7 @@ def _load(
                     check_folder(path)
                     if quantization is None and (kept := _in_blocks(path, str(name), dtype, device, on_progress)):
                         return LoadedModel(*kept)
-                model, tokenizer = _load_folder_or_hub(
+                model, tokenizer = load_with_transformers(
                     str(path or name),
                     path,
                     dtype,
@@ -214,7 +201,7 @@ def _in_blocks(
 ) -> tuple[Any, Vocabulary] | None:
     """Do what `load_in_blocks` does for a folder, and return None if its weights are not quantised."""
     config = with_settings_beside(folder, read_json(folder / "config.json"))
-    scheme = _scheme(name, config)
+    scheme = scheme_in(name, config)
     if scheme is None:
         return None
     from rapid_integrations.models.packed.loading import load_in_blocks
@@ -223,13 +210,6 @@ def _in_blocks(
     own = getattr(torch, own, None) if isinstance(own, str) else None
     kind = dtype_of(dtype, own, device_of(device), on_kernels=True)
     return load_in_blocks(folder, name, config, scheme, kind, device_of(device), on_progress)
-
-
-def _scheme(name: str, config: Mapping[str, Any]) -> Scheme | None:
-    from rapid_integrations.models.packed.scheme import scheme_of, settings_of
-
-    settings = settings_of(config)
-    return scheme_of(name, settings) if isinstance(settings, Mapping) else None
 
 
 def _quick_model(
@@ -274,21 +254,6 @@ def _plain_folder(path: Path, dtype: torch.dtype) -> Path | None:
     return folder
 
 
-@contextmanager
-def errors_explained(name: str | Path, path: Path | None) -> Iterator[None]:
-    """Turn whatever transformers, safetensors, gguf and tokenizers raise for a bad file into `ModelLoadError`."""
-    try:
-        yield
-    except RapidError:
-        raise
-    except BaseException as error:
-        if is_panic(error):
-            raise ModelLoadError(_explain(name, path, error)) from None
-        if not isinstance(error, Exception) or is_out_of_memory(error):
-            raise
-        raise ModelLoadError(_explain(name, path, error)) from error
-
-
 def check_folder(path: Path) -> None:
     """Check the files of a model folder before any library opens them.
 
@@ -325,138 +290,3 @@ def _renderer(tokenizer: Any) -> Any:
     return lambda messages, opened: render_template(
         tokenizer, messages, add_generation_prompt=opened, most_steps=PROBE_STEPS
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide transformers' own progress bars: `on_progress` tells of what takes long."""
-    from transformers.utils import logging
-
-    if not logging.is_progress_bar_enabled():
-        yield
-        return
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.enable_progress_bar()
-
-
-def local_path(name: str | Path, on_progress: OnProgress | None = None) -> Path | None:
-    """Return the file or folder that `name` refers to, or None for a name on a hub."""
-    if str(name) in packaged.MODELS:
-        return packaged.pull(str(name), on_progress)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        ggufs = sets_of_parts(path)
-        has_weights = any((path / each).exists() for each in (SINGLE, INDEX))
-        if (path / "config.json").exists() and (has_weights or not ggufs):
-            return path
-        if len(ggufs) == 1:
-            return ggufs[0]
-        if ggufs:
-            raise ModelLoadError(
-                f"{path} is not a model folder: it holds {len(ggufs)} GGUF files. Name one of them: "
-                f"{named(each.name for each in ggufs)}"
-            )
-        refuse_folder_without_config(path)
-    if path.is_file():
-        if path.suffix.lower() == ".gguf" or _is_gguf(path):
-            return path
-        raise ModelLoadError(f"{path} is not a model: give a GGUF file, a model folder, a packaged name or a hub name")
-    if isinstance(name, Path) or path.is_absolute() or path.suffix == ".gguf" or str(name).startswith((".", "~")):
-        raise ModelLoadError(f"{path} does not exist: give a GGUF file or a model folder")
-    if str(name).count("/") > 1 or not str(name).strip():
-        raise ModelLoadError(
-            f"{str(name)!r} is neither an existing file or folder, nor a packaged model "
-            f"({', '.join(packaged.MODELS)}), nor a hub name like 'Qwen/Qwen2.5-1.5B-Instruct'"
-        )
-    return None
-
-
-def _is_gguf(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == b"GGUF"
-    except OSError:
-        return False
-
-
-def _load_folder_or_hub(
-    name: str,
-    folder: Path | None,
-    dtype: str | torch.dtype,
-    device: torch.device,
-    revision: str | None,
-    trust_remote_code: bool,
-    on_progress: OnProgress | None,
-    **placement: Any,
-) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoTokenizer
-
-    from rapid_integrations.models.dtype_choice import dtype_of_config
-
-    if folder is not None:
-        refuse_unknown_family(name, read_json(folder / "config.json"))
-    origin = {"revision": revision, "trust_remote_code": trust_remote_code}
-    config = AutoConfig.from_pretrained(name, **origin)
-    described = config.to_dict()
-    refuse_quantized(name, described)
-    refuse_another_task(name, described)
-    auto_class, model_class = class_for(name, config)
-    scheme = _scheme(name, described if folder is None else with_settings_beside(folder, described))
-    if scheme is not None and (folder is None or model_class is None):
-        raise UnsupportedModelError(
-            f"{name} holds weights that are quantised with {scheme.name}, which are read from a folder, for a family "
-            f"that transformers knows. Fetch it (hf download {name} --local-dir FOLDER) and give the folder"
-        )
-    packed = None
-    if folder is not None:
-        weights = read_weights(folder)
-        elements = weights.elements
-        if scheme is not None:
-            from rapid_integrations.models.packed.tensors import PackedTensors
-
-            packed = PackedTensors(folder, scheme)
-            elements = packed.elements
-        if model_class is not None:
-            check_size(name, config, model_class, elements, len(weights.shapes))
-    tokenizer = AutoTokenizer.from_pretrained(name, **origin)
-    kind = dtype_of_config(config, model_class, dtype, device)
-    # Mismatched sizes are in the report, and are refused by name.
-    asked = {"ignore_mismatched_sizes": True, "output_loading_info": True, **placement}
-    if kind == torch.bfloat16 and device.type == "cpu" and not pytorch_has_bfloat16():
-        asked["experts_implementation"] = "eager"  # grouped products are what PyTorch emulates most slowly
-    if folder is not None and packed is not None:
-        from rapid_integrations.models.packed.loading import load_dequantised
-
-        model, report = load_dequantised(folder, config, packed, model_class, kind, on_progress, **asked)
-    else:
-        model, report = auto_class.from_pretrained(
-            name, config=config, dtype=kind, use_safetensors=True, **origin, **asked
-        )
-    require_all_weights(name, report)
-    if unexpected := sorted(key for key in report["unexpected_keys"] if not reads_no_text(key)):
-        warnings.warn(
-            f"{name}: {len(unexpected)} weights of its files do not belong to {type(model).__name__} and are not used: "
-            f"{named(unexpected)}",
-            stacklevel=2,
-        )
-    return model, tokenizer
-
-
-def _explain(name: str | Path, path: Path | None, error: BaseException) -> str:
-    if "trust_remote_code" in str(error):
-        return (
-            f"{path or name} could not be loaded: only Python code that comes with it can run it. Read that code, and "
-            "pass trust_remote_code=True (--trust-remote-code) if you trust its author"
-        )
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    if isinstance(error, KeyError):  # its text is only the key
-        reason = f"it names {reason}, or lacks it, and transformers cannot handle that"
-    if path is None:
-        return (
-            f"{name!s} could not be loaded from the hub: {reason}. Check the name and the connection, or give a local "
-            f"folder, a GGUF file or a packaged model ({', '.join(packaged.MODELS)})"
-        )
-    return f"{path} could not be loaded: {reason}. The file may be damaged or incomplete: fetch it again"

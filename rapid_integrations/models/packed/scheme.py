@@ -110,6 +110,16 @@ def settings_of(config: Mapping[str, Any]) -> Any:
     return found
 
 
+def scheme_in(name: str, config: Mapping[str, Any]) -> Scheme | None:
+    """Return how the weights of a model are quantised, by its configuration, or None if they are not.
+
+    Raises:
+        UnsupportedModelError: in a way that is not read.
+    """
+    settings = settings_of(config)
+    return scheme_of(name, settings) if isinstance(settings, Mapping) else None
+
+
 def scheme_of(name: str, settings: Mapping[str, Any]) -> Scheme | None:
     """Return how weights are quantised, or None for a method that is not known here.
 

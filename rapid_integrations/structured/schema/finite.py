@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+from rapid_integrations.structured.schema.kinds import TYPES
 
 
 def some_answer_ends(root: Any, definitions: Mapping[str, Any], *, false_ends: bool = False) -> bool:
@@ -28,7 +28,7 @@ def some_answer_ends(root: Any, definitions: Mapping[str, Any], *, false_ends: b
         if "anyOf" in schema and not any(ends(each) for each in schema["anyOf"]):
             return False
         kind = schema.get("type")
-        kinds = [kind] if isinstance(kind, str) else list(kind or _TYPES)
+        kinds = [kind] if isinstance(kind, str) else list(kind or TYPES)
         if "const" in schema or "enum" in schema or any(each not in ("object", "array") for each in kinds):
             return True
         properties = schema.get("properties", {})
