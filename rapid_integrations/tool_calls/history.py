@@ -123,7 +123,7 @@ class History:
             return None
         given = _one_call_each(messages) if way.alone else messages
         for message in given:
-            calls = message.get("tool_calls") or ()
+            calls = list(message.get("tool_calls") or ())
             as_text = bool(calls) and (way.kind == "written" or _has_text(message))
             if as_text and _write(self.form, calls).strip() not in text:
                 return next(at for at, each in enumerate(messages) if calls[0] in (each.get("tool_calls") or ()))

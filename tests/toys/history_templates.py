@@ -1,6 +1,6 @@
 """Chat templates that write only a part of a conversation with calls, in the layouts of published ones."""
 
-from tests.toys.call_templates import _written
+from tests.toys.call_templates import written_calls
 
 _TURN = "{{- '<|im_start|>' + ROLE + '\\n' + TEXT + '<|im_end|>\\n' }}"
 _FRAME = """{%- if tools %}{{- '<|im_start|>system\\nTools: ' + (tools | tojson) + '<|im_end|>\\n' }}{%- endif %}
@@ -65,8 +65,8 @@ ALTERNATING = _FRAME.replace(
     "{%- else %}" + _turn() + "{%- endif %}",
 )
 # Qwen3: a content has to be there
-NEEDS_CONTENT = _written("{{- '\\n<tool_call>\\n' + call | tojson + '\\n</tool_call>' }}").replace(
+NEEDS_CONTENT = written_calls("{{- '\\n<tool_call>\\n' + call | tojson + '\\n</tool_call>' }}").replace(
     "(message.content or '')", "message.content"
 )
 # Functionary 3.2: arguments are a text, and a call begins with its name
-TEXT_ARGUMENTS = _written("{{- '>>>' + call.name + '\\n' + call.arguments }}")
+TEXT_ARGUMENTS = written_calls("{{- '>>>' + call.name + '\\n' + call.arguments }}")
