@@ -89,11 +89,13 @@ class Preparing:
         plan = plan_request(asked.speculation, asked.sampling, models)
         self._require_tokens(asked.sampling)
         tools = self._tools_of(asked)
-        held = self._held(asked.sampling, tools)
         recorder = Recorder(*(model.device for model in models.all))
 
         # 1) split the prompt into context and question
         rendered = self._rendered(asked, tools)
+        marks = marks_of(self._vocabulary, rendered)
+        tools = None if tools is None else replace(tools, marks=marks)
+        held = self._held(asked.sampling, tools)
         target_ids = self._target_ids(rendered, models.target, asked.sampling.max_new_tokens)
 
         # 2) compress the context for the drafter
@@ -112,7 +114,7 @@ class Preparing:
                 _require_room(model, prompts.drafter_ids, asked.sampling.max_new_tokens)
         if plan.uses_draft_lm and models.draft_lm is not None:
             _require_room(models.draft_lm, prompts.drafter_ids, asked.sampling.max_new_tokens)
-        kept = shown_tokens(self._vocabulary, marks_of(self._vocabulary, rendered))
+        kept = shown_tokens(self._vocabulary, marks)
         if tools is not None:
             kept |= tools.kept_tokens(self._vocabulary)
         tracer = None if candidates is None else self._tracer(asked, prompts, kept, candidates)
