@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rapid_integrations.adapters.thinking import Thinking, marks_of
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.engine.read_ahead import DocumentsLike, texts_and_names
 from rapid_integrations.errors import ContextOverflowError, PromptError, RunningAnswer, SharedResource
+from rapid_integrations.models.thinking import Thinking
+from rapid_integrations.models.thinking_marks import marks_of
 from rapid_integrations.outputs import Completion, CompletionChunk
 from rapid_integrations.progress import OnProgress
 from rapid_integrations.prompt import DEFAULT_TEMPLATE, Message, Prompt, PromptLike, RenderedPrompt, TemplateArguments

@@ -34,6 +34,7 @@ from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.thinking_marks import marks_of, shown_tokens
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import NO_ARGUMENTS, PromptLike, RenderedPrompt, TemplateArguments, render
+from rapid_integrations.prompt.chat_template import with_reasoning_named
 from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
 from rapid_integrations.tool_calls.declaration import completed
@@ -213,6 +214,7 @@ class Preparing:
     def _render_chat(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, arguments: TemplateArguments
     ) -> str:
+        messages = [with_reasoning_named(message) for message in messages]
         rendered = partial(self._written, tools=tools, arguments=arguments)
         if not calls_tools(messages):
             return rendered(messages)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from rapid_integrations.prompt.segmentation import Span
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
-"""The keys of a message's reasoning. transformers gives it to a template under each name; ours is the first."""
+"""The keys of a message's reasoning. Ours is the first. Templates read any (Solar Open the last alone)."""
 
 ChatTemplate: TypeAlias = Callable[[list[dict[str, Any]]], str]
 """Renders messages to the text that the model reads, including the opening of its answer."""
@@ -74,6 +74,12 @@ def locate(messages: list[dict[str, Any]], texts: list[str], chat_template: Chat
         [place for (_, key, _), place in named if not key],
         [place.data for (_, key, _), place in named if key and place is not None],
     )
+
+
+def with_reasoning_named(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message with its reasoning under every name that templates read."""
+    given = _keys(message)
+    return {**dict.fromkeys(REASONING, message[given[0]]), **message} if given else message
 
 
 def _keys(message: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from rapid_integrations import Completion, SamplingParams
-from rapid_integrations.adapters.thinking import Thinking, marks_of
+from rapid_integrations.models.thinking import Thinking
+from rapid_integrations.models.thinking_marks import marks_of
 from tests.toys.thinking import OPENED, showing, thinking_engine
 from tests.toys.tool_callers import TOOLS
 

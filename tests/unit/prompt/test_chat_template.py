@@ -2,8 +2,9 @@
 
 import pytest
 
+from rapid_integrations.engine.prepare import Preparing
 from rapid_integrations.models.vocabulary import Vocabulary
-from rapid_integrations.prompt import render
+from rapid_integrations.prompt import NO_ARGUMENTS, render
 from tests.toys.chat_templates import QWEN3
 from tests.toys.models import EOS_ID, IM_END, IM_END_ID, byte_tokenizer
 from tests.toys.thinking import showing
@@ -27,12 +28,14 @@ def spans(prompt):
     return [prompt.text[start:end] for start, end in prompt.data_spans]
 
 
-@pytest.mark.parametrize(
-    ("given", "read"), [(given, read) for given in NAMES for read in NAMES[:2]] + [("reasoning", "reasoning")]
-)
+@pytest.mark.parametrize("given", NAMES)
+@pytest.mark.parametrize("read", NAMES)
 def test_reasoning_reaches_a_template_under_the_name_that_it_reads(given, read):
     made = vocabulary(showing(read))
-    prompt = render(conversation("\n It is late. \n", given), made.chat_template)
+    preparing = Preparing(made, "the model", 300)
+    prompt = render(
+        conversation("\n It is late. \n", given), lambda messages: preparing._render_chat(messages, None, NO_ARGUMENTS)
+    )
     assert "assistant\n<think>\nIt is late.\n</think>\n\nWell.<|im_end|>" in prompt.text
     assert spans(prompt) == ["How are you?", "It is late.", "Well.", "And now?"]
 
