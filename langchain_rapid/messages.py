@@ -12,7 +12,7 @@ from rapid_integrations.errors import PromptError
 
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "function": "tool"}
 
-# Blocks of calls repeat `tool_calls`. Reasoning of earlier turns is not shown to the model; chat templates drop it too.
+# Blocks of calls repeat `tool_calls`. Reasoning is given to the chat template apart from the text.
 _PASSED_OVER = {
     *("tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "function_call"),
     *("server_tool_call", "server_tool_call_chunk", "server_tool_result"),
@@ -39,11 +39,23 @@ def _to_engine_message(message: BaseMessage) -> dict[str, Any]:
             {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["args"]}}
             for call in message.tool_calls
         ]
+    if isinstance(message, AIMessage) and (reasoning := _reasoning_of(message)):
+        given["reasoning_content"] = reasoning
     if isinstance(message, ToolMessage):
         given["tool_call_id"] = message.tool_call_id
     if isinstance(message, (ToolMessage, FunctionMessage)) and message.name:
         given["name"] = message.name
     return given
+
+
+def _reasoning_of(message: AIMessage) -> str:
+    """Return an answer's thinking from `additional_kwargs`, where this package keeps it, or else from its blocks."""
+    kept = message.additional_kwargs.get("reasoning_content")
+    if isinstance(kept, str) and kept.strip():
+        return kept
+    blocks = [block for block in message.content if isinstance(block, dict)] if message.content else []
+    thoughts = (block.get(str(block.get("type"))) for block in blocks if block.get("type") in ("thinking", "reasoning"))
+    return "".join(thought for thought in thoughts if isinstance(thought, str))
 
 
 def _role_of(message: BaseMessage) -> str:

@@ -26,8 +26,8 @@ _ROLES = {
     MessageRole.DEVELOPER: "system",
     MessageRole.FUNCTION: "tool",
 }
-# Reasoning of earlier turns is not shown to the model; chat templates drop it too. A citation refers to the source of
-# an answer and is not part of it. A cache point only concerns a provider's billing.
+# Reasoning is given to the chat template apart from the text. A citation refers to the source of an answer and is not
+# part of it. A cache point only concerns a provider's billing.
 _SAY_NOTHING = (ToolCallBlock, ThinkingBlock, CitationBlock, CachePoint)
 
 
@@ -53,7 +53,7 @@ def _with_text_only(message: ChatMessage) -> ChatMessage:
     texts = list(_texts(message.blocks))
     if not any(isinstance(block, CitableBlock) for block in message.blocks):
         return message
-    kept: list[ContentBlock] = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+    kept: list[ContentBlock] = [block for block in message.blocks if isinstance(block, (ToolCallBlock, ThinkingBlock))]
     return message.model_copy(update={"blocks": [*(TextBlock(text=text) for text in texts), *kept]})
 
 
@@ -75,11 +75,22 @@ def _to_engine_message(message: ChatMessage) -> dict[str, Any]:
     given: dict[str, Any] = {"role": _ROLES.get(message.role, message.role.value), "content": content_of(message)}
     if calls := _calls(message):
         given["tool_calls"] = calls
+    if given["role"] == "assistant" and (reasoning := _reasoning(message)):
+        given["reasoning_content"] = reasoning
     if given["role"] == "tool":
         given |= {
             key: message.additional_kwargs[key] for key in ("tool_call_id", "name") if key in message.additional_kwargs
         }
     return given
+
+
+def _reasoning(message: ChatMessage) -> str:
+    """Return an answer's thinking from its blocks, or else from the `additional_kwargs` of other integrations."""
+    thoughts = "\n".join(
+        block.content for block in message.blocks if isinstance(block, ThinkingBlock) and block.content
+    )
+    kept = message.additional_kwargs.get("reasoning_content")
+    return thoughts or (kept if isinstance(kept, str) else "")
 
 
 def _calls(message: ChatMessage) -> list[dict[str, Any]]:

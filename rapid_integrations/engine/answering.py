@@ -173,7 +173,8 @@ class AnsweringEngine(ClosableEngine):
 
         Args:
             prompt: a string, chat messages, or a `Prompt`. Assistant messages may carry "tool_calls" (their content
-                may be None then), and "tool" messages their results, as in OpenAI's API.
+                may be None then), and "tool" messages their results, as in OpenAI's API. "reasoning_content" holds an
+                assistant message's thinking, for templates that show it.
             sampling, speculation, compression, compressor: used instead of the engine's defaults.
             tools: declarations of the tools that the model may call, each {"type": "function", "function": {"name",
                 "description", "parameters"}}.

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 from rapid_integrations.config import CompressionConfig, SamplingParams, SpeculationConfig
 from rapid_integrations.engine.read_ahead import DocumentsLike, texts_and_names
 from rapid_integrations.errors import ContextOverflowError, PromptError, RunningAnswer, SharedResource
+from rapid_integrations.models.thinking import Thinking
+from rapid_integrations.models.thinking_marks import marks_of
 from rapid_integrations.outputs import Completion, CompletionChunk
 from rapid_integrations.progress import OnProgress
-from rapid_integrations.prompt import DEFAULT_TEMPLATE, Message, Prompt, PromptLike, TemplateArguments
+from rapid_integrations.prompt import DEFAULT_TEMPLATE, Message, Prompt, PromptLike, RenderedPrompt, TemplateArguments
 
 if TYPE_CHECKING:
     from rapid_integrations.engine.engine import CompletionStream, RapidEngine
@@ -27,11 +29,19 @@ _NO_QUESTION = "What is this about?"  # in place of the first question while the
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and its answer. `complete` is False if the answer was stopped before its end."""
+    """A question and its answer.
+
+    Attributes:
+        question: the question.
+        answer: the answer, without thinking that can be told apart.
+        complete: False if the answer was stopped before its end.
+        reasoning: the thinking, which is given to chat templates that show it to the model.
+    """
 
     question: str
     answer: str
     complete: bool = True
+    reasoning: str = ""
 
 
 class ChatAnswer(RunningAnswer, Iterator[CompletionChunk]):
@@ -76,7 +86,8 @@ class ChatAnswer(RunningAnswer, Iterator[CompletionChunk]):
 
     def _record(self, complete: bool) -> None:
         if not self._recorded and self.text.strip():
-            self._chat._add(Turn(self.question, self.text, complete))
+            reasoning, answer = self._chat._told_apart(self.text, self._stream.prepared.target)
+            self._chat._add(Turn(self.question, answer, complete, reasoning))
         self._recorded = True
 
     def __enter__(self) -> Self:
@@ -191,6 +202,12 @@ class Chat(SharedResource):
             self._answer.close()
         self._turns = ()
 
+    def _told_apart(self, text: str, prompt: RenderedPrompt) -> tuple[str, str]:
+        """Return the thinking in an answer's text, and the rest of it."""
+        marks = marks_of(self.engine.vocabulary, prompt) if self._sampling.structured is None else None
+        thinking, chunk = Thinking(marks).part(CompletionChunk(text=text, token_ids=(), finish_reason="eos"))
+        return thinking, chunk.text
+
     def _add(self, turn: Turn) -> None:
         self._turns = (*self._turns, turn)
 
@@ -218,8 +235,10 @@ class Chat(SharedResource):
         messages: list[Message] = [
             {"role": "user", "content": Prompt(text=first.text, context_spans=first.context_spans, query=query)}
         ]
-        for answer, asked in zip(answers, later, strict=True):
-            messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": asked}]
+        for turn, asked in zip(turns, later, strict=True):
+            answered = {"role": "assistant", "content": turn.answer}
+            reasoned = {"reasoning_content": turn.reasoning} if turn.reasoning else {}
+            messages += [{**answered, **reasoned}, {"role": "user", "content": asked}]
         return messages
 
     def _first_prompt(self, question: str) -> Prompt:

@@ -34,10 +34,13 @@ from rapid_integrations.models.causal_lm import CausalLM
 from rapid_integrations.models.thinking_marks import marks_of, shown_tokens
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.prompt import NO_ARGUMENTS, PromptLike, RenderedPrompt, TemplateArguments, render
+from rapid_integrations.prompt.chat_template import with_reasoning_named
 from rapid_integrations.structured.held import Held
 from rapid_integrations.tool_calls import CallFormat, ToolRequest, learn_call_format
 from rapid_integrations.tool_calls.declaration import completed
-from rapid_integrations.tool_calls.request import AUTO, NO_TOOLS, with_arguments_as
+from rapid_integrations.tool_calls.history import History, calls_tools
+from rapid_integrations.tool_calls.known_forms import known_form
+from rapid_integrations.tool_calls.request import AUTO, NO_TOOLS
 
 if TYPE_CHECKING:
     from rapid_integrations.trace.tracer import Tracer
@@ -87,11 +90,13 @@ class Preparing:
         plan = plan_request(asked.speculation, asked.sampling, models)
         self._require_tokens(asked.sampling)
         tools = self._tools_of(asked)
-        held = self._held(asked.sampling, tools)
         recorder = Recorder(*(model.device for model in models.all))
 
         # 1) split the prompt into context and question
         rendered = self._rendered(asked, tools)
+        marks = marks_of(self._vocabulary, rendered)
+        tools = None if tools is None else replace(tools, marks=marks)
+        held = self._held(asked.sampling, tools)
         target_ids = self._target_ids(rendered, models.target, asked.sampling.max_new_tokens)
 
         # 2) compress the context for the drafter
@@ -110,7 +115,7 @@ class Preparing:
                 _require_room(model, prompts.drafter_ids, asked.sampling.max_new_tokens)
         if plan.uses_draft_lm and models.draft_lm is not None:
             _require_room(models.draft_lm, prompts.drafter_ids, asked.sampling.max_new_tokens)
-        kept = shown_tokens(self._vocabulary, marks_of(self._vocabulary, rendered))
+        kept = shown_tokens(self._vocabulary, marks)
         if tools is not None:
             kept |= tools.kept_tokens(self._vocabulary)
         tracer = None if candidates is None else self._tracer(asked, prompts, kept, candidates)
@@ -209,10 +214,20 @@ class Preparing:
     def _render_chat(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, arguments: TemplateArguments
     ) -> str:
-        if (calls := next((at for at, each in enumerate(messages, 1) if each.get("tool_calls")), None)) is not None:
-            self._require_written_calls(calls)
-            as_text = self.supports_tools(arguments) and self.call_format(arguments).arguments_as_text
-            messages = with_arguments_as(messages, as_text)
+        messages = [with_reasoning_named(message) for message in messages]
+        rendered = partial(self._written, tools=tools, arguments=arguments)
+        if not calls_tools(messages):
+            return rendered(messages)
+        writes_calls = "tool_calls" in str(self._vocabulary.tokenizer.chat_template)
+        form = self.call_format(arguments) if self.supports_tools(arguments) else None
+        if form is None and not writes_calls:
+            form = self._known_form
+        return History(rendered, form, writes_calls, self._model_name).text(messages)
+
+    def _written(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, arguments: TemplateArguments
+    ) -> str:
+        """Return what the template writes, with what it misses in declarations of tools filled in."""
         try:
             return self._vocabulary.render_chat(messages, tools, arguments=arguments)
         except PromptError:
@@ -224,15 +239,10 @@ class Preparing:
                 pass  # the first error is about what was given
             raise
 
-    def _require_written_calls(self, place: int) -> None:
-        """Refuse earlier calls of tools that the model would not see. `place` is the first such message's, from 1."""
-        if "tool_calls" not in str(self._vocabulary.tokenizer.chat_template):
-            raise PromptError(
-                f"message {place} calls tools, and the chat template of {self._model_name} writes no calls, so the "
-                "model would not see them. Write the call and its result as text, leave them out, or use a model that "
-                "was trained to call tools",
-                code="no_tool_calls",
-            )
+    @property
+    def _known_form(self) -> CallFormat | None:
+        """The form of the model's calls as far as its tokens tell."""
+        return known_form(self._vocabulary.added_tokens)
 
     def _tools_of(self, asked: Asked) -> ToolRequest | None:
         return self._request_tools(
@@ -264,7 +274,7 @@ class Preparing:
                 f"{self._model_name} cannot call tools: it has no chat template. Use an instruction-tuned model"
             )
         render = partial(self._vocabulary.render_chat, arguments=arguments)
-        found = learn_call_format(render, self._vocabulary.eos_tokens, self._model_name)
+        found = learn_call_format(render, self._vocabulary.eos_tokens, self._model_name, self._known_form)
         if len(self._formats) >= _FORMATS_KEPT:  # callers of a server choose the arguments
             self._formats.clear()
         self._formats[arguments.key] = found

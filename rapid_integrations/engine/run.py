@@ -328,7 +328,7 @@ class _Pieces:
         cut = taken.finish_reason == "length"
         rest, found, invalid = ("", [], []) if calls is None else calls.finish(cut=cut)
         if tools is not None and held.constraint is not None:
-            found, refused = tools.checked(found)
+            found, refused = tools.checked(found, enforced=calls is None or not calls.in_thinking)
             invalid = [*refused, *invalid]
         if taken.finish_reason == "eos" and not found and not invalid:
             held.check(self._shown + rest)

@@ -67,7 +67,8 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
         dict(message) if message.get("content") is None else {**message, "content": text}
         for message, text in zip(messages, texts, strict=True)
     ]
-    text, places = locate(plain, texts, chat_template)
+    located = locate(plain, texts, chat_template)
+    text, places = located.text, located.contents
 
     found = segment_messages(messages, contents)
     spans: list[Span] = []
@@ -77,7 +78,8 @@ def _render_messages(messages: list[Message], chat_template: ChatTemplate) -> Re
             clipped = ((max(start, place.data[0]), min(end, place.data[1])) for start, end in moved)
             spans += ((start, end) for start, end in clipped if start < end)
     method = found.method if spans else "plain"
-    data = tuple(place.data for place in places if place is not None and place.data[0] < place.data[1])
+    given = [*(place.data for place in places if place is not None), *located.reasoning]
+    data = tuple(sorted(span for span in given if span[0] < span[1]))
     return RenderedPrompt(
         text, data, tuple(spans), found.query, method, templated=True, earlier_query=found.earlier_query
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rapid_integrations.adapters.thinking import Thinking
+from rapid_integrations.models.thinking import Thinking
 from rapid_integrations.models.thinking_marks import Marks, marks_of
 from rapid_integrations.outputs import Candidate, Completion, CompletionChunk, Source, TracedToken
 from rapid_integrations.server.answer_format import AnswerFormat, arguments_text, best_of, finish_of, log_of

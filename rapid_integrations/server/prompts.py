@@ -21,6 +21,7 @@ from rapid_integrations.server.requests import Message as GivenMessage
 
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
 _BLANKS = re.compile(r"[ \t\r\n]+")
+_THINKING = ("thinking", "reasoning")  # types of an answer's parts
 _WHOLE_QUESTION = 2000  # characters; in a longer turn the question is looked for
 
 
@@ -116,6 +117,7 @@ def _engine_message(given: GivenMessage, references: list[DocumentReference | Gi
     """Return a message for the engine. Files among its parts are moved to `references`."""
     role = "system" if given.role == "developer" else given.role
     message: dict[str, Any] = {"role": role, "content": given.content}
+    thoughts = [given.reasoning_content or given.reasoning or ""]
     if isinstance(given.content, list):
         parts: list[Any] = []
         for part in given.content:
@@ -123,6 +125,8 @@ def _engine_message(given: GivenMessage, references: list[DocumentReference | Gi
                 references.append(_file_part(part))
             elif part.get("type") == "refusal" and isinstance(part.get("refusal"), str):
                 parts.append(part["refusal"])
+            elif part.get("type") in _THINKING and role == "assistant":
+                thoughts.append(_thought_of(part))
             else:
                 parts.append(part)
         message["content"] = _joined_parts(parts)
@@ -134,7 +138,17 @@ def _engine_message(given: GivenMessage, references: list[DocumentReference | Gi
         message["tool_call_id"] = given.tool_call_id
     if given.name is not None:
         message["name"] = given.name
+    if role == "assistant" and (thought := "\n".join(filter(str.strip, thoughts))):
+        message["reasoning_content"] = thought
     return message
+
+
+def _thought_of(part: dict[str, Any]) -> str:
+    """Return the text of a part that holds an earlier answer's thinking: a text, or parts of text (Mistral's API)."""
+    said = next((part[key] for key in ("thinking", "reasoning", "text") if part.get(key)), "")
+    inner = said if isinstance(said, list) else [said]
+    texts = (each.get("text") if isinstance(each, dict) else each for each in inner)
+    return "\n".join(text for text in texts if isinstance(text, str))
 
 
 def _joined_parts(parts: Sequence[Any]) -> str:

@@ -118,6 +118,10 @@ class Message(BaseModel):
     tool_calls: list[MessageToolCall] | None = Field(default=None, max_length=128)
     tool_call_id: str | None = None
     name: str | None = None
+    reasoning_content: Text | None = Field(
+        default=None, description="an earlier answer's thinking, for chat templates that show it to the model"
+    )
+    reasoning: Text | None = Field(default=None, description="other servers' name for reasoning_content")
 
 
 class CalledFunction(BaseModel):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from rapid_integrations.tool_calls.literals import LiteralArguments
 from rapid_integrations.tool_calls.tagged import TaggedArguments
@@ -76,6 +78,34 @@ class CallFormat:
         others = "".join(text for way in (*self.also, self.openings_of_text) for text in way)
         of_arguments = self.tagged.written if self.tagged else ""
         return self.before + call + self.between + self.after + of_arguments + others
+
+    def write(self, calls: Sequence[tuple[str, Any, str | None]]) -> str:
+        """Return calls as the model writes them.
+
+        Args:
+            calls: name, arguments and id of each. Arguments that are a text stand as they are.
+        """
+        written = (self._call(number, *call) for number, call in enumerate(calls))
+        return self.before + self.between.join(written) + self.after
+
+    def _call(self, number: int, name: str, arguments: Any, call_id: str | None) -> str:
+        name = name if self.keys is None else json.dumps(name, ensure_ascii=False)[1:-1]
+        call_id = call_id or f"call{number:05d}"  # nine letters and digits, which the strictest templates want
+        identity = {"id": call_id, "number": str(number), None: ""}[self.identity]
+        if self.tagged is not None and isinstance(arguments, Mapping):
+            arguments = self.tagged.write(arguments)
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        return (
+            (str(number) if self.numbered else "")
+            + self.head
+            + name
+            + self.middle
+            + identity
+            + self.identity_tail
+            + text
+            + self.tail
+            + ("" if self.id_tail is None else call_id + self.id_tail)
+        )
 
     def identified(self, name: str, number: str) -> str | None:
         """Return the id of a call that carries its number: "functions.search:0"; None if it carries none."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -34,13 +34,16 @@ _PLAIN = {KEY: VALUE}
 _CUT_TAG = re.compile(r"[<\[][^<>\[\]\s\"{}]*\Z")
 
 
-def learn_call_format(render: RenderChat, ends: Iterable[str], model: str) -> CallFormat:
-    """Read the format from a template. Nothing is known of any model: what cannot be read is refused.
+def learn_call_format(
+    render: RenderChat, ends: Iterable[str], model: str, known: CallFormat | None = None
+) -> CallFormat:
+    """Read the format from a template. What cannot be read is refused.
 
     Args:
         render: the template.
         ends: the eos tokens, as text.
         model: the model's name, for error messages.
+        known: the format if the template shows tools and writes no calls; see `known_forms`.
 
     Raises:
         ConfigurationError: the template ignores tools, or writes arguments in a form that is neither JSON nor tagged.
@@ -73,12 +76,19 @@ def learn_call_format(render: RenderChat, ends: Iterable[str], model: str) -> Ca
         stops = [at for stop in (end, end.strip(), *ends) if stop and (at := answer.find(stop, last)) >= 0]
         return answer[: stops[0]] if stops else answer
 
+    if known is not None and not any(_NAMES[0] in text or _IDS[0] in text for text in _texts_of_one(written)):
+        return known
     found = _learnt(written, model)
     if any(stop and stop in found.before + found.head for stop in ends):
         raise _unusable(model, "its chat template begins a call with the token that ends an answer")
     if len(found.tail + found.after) > _LONGEST_END:
         raise _unusable(model, "its chat template writes more than its end behind a call")
     return found
+
+
+def _texts_of_one(written: Written) -> Iterator[str]:
+    """Return the texts for one call, whose arguments are a mapping or a text."""
+    return (written([_call(_NAMES[0], _IDS[0], given)]) for given in (_PLAIN, json.dumps(_PLAIN)))
 
 
 def _learnt(written: Written, model: str) -> CallFormat:

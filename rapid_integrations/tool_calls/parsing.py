@@ -62,6 +62,13 @@ def parse_calls(
     return _Parser(text, call_format, names, limit, cut).parse()
 
 
+def places_of_calls(text: str, call_format: CallFormat) -> list[int]:
+    """Return the places in a text where a call may begin."""
+    if not call_format.marked:
+        return [0]
+    return _Parser(text, call_format, (), None, False).openings()
+
+
 def parse_bare_call(text: str, names: Collection[str], *, cut: bool = False) -> Parsed | None:
     """Return the call if `text` is only its JSON, bare or in a code fence, else None.
 
@@ -146,6 +153,10 @@ class _Parser:
         if (self._calls or self._invalid) and not kept[-1].strip():
             kept[-1] = ""
         return Parsed("".join(kept), self._calls, self._invalid)
+
+    def openings(self) -> list[int]:
+        """Return the places of the openings of calls."""
+        return [match.start() for match in self._opening.finditer(self._text)]
 
     def _block(self, start: int) -> int:
         """Parse the calls that begin at `start`. Return the position of their end, `start` itself if there are none."""

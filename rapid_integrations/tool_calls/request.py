@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rapid_integrations.errors import ConfigurationError, MissingExtraError
+from rapid_integrations.models.thinking_marks import Marks
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.outputs import InvalidToolCall, ToolCall
 from rapid_integrations.sampling import Constraint
+from rapid_integrations.tool_calls.behind_thinking import BehindThinking
 from rapid_integrations.tool_calls.call_format import CallFormat
 from rapid_integrations.tool_calls.call_stream import ToolCallStream
 from rapid_integrations.tool_calls.declaration import declaration
@@ -31,12 +33,14 @@ class ToolRequest:
         choice: "auto", "required", or a tool's name. ("none" makes no `ToolRequest`: the template gets no tools.)
         parallel: whether one answer may hold several calls. It holds one if a tool is named.
         call_format: the format of calls.
+        marks: how the answer's thinking begins and ends; None if it is not told apart.
     """
 
     tools: tuple[Mapping[str, Any], ...]
     choice: str
     parallel: bool
     call_format: CallFormat
+    marks: Marks | None = None
 
     @classmethod
     def check(
@@ -109,24 +113,35 @@ class ToolRequest:
             parallel=self.parallel,
             answer=answer,
         )
-        return GrammarConstraint(vocabulary, vocab_size, lark_grammar(grammar, feature), feature=feature)
+        constraint = GrammarConstraint(vocabulary, vocab_size, lark_grammar(grammar, feature), feature=feature)
+        marks = self._thinking_first(answer is not None)
+        return constraint if marks is None else BehindThinking(constraint, vocabulary, vocab_size, marks)
 
     def stream(self, answer: bool = False) -> ToolCallStream:
         """Return the stream that separates calls from text. `answer` says whether the text follows a schema."""
-        required = self.choice != AUTO
-        return ToolCallStream(self.call_format, self.parameters, self.parallel, required, bare=not answer)
+        required, marks = self.choice != AUTO, self._thinking_first(answer)
+        return ToolCallStream(self.call_format, self.parameters, self.parallel, required, bare=not answer, marks=marks)
 
-    def checked(self, calls: Sequence[ToolCall]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    def _thinking_first(self, answer: bool) -> Marks | None:
+        """Return the marks of thinking that may stand before calls. An answer of a required form has none."""
+        return None if answer or self.choice != AUTO else self.marks
+
+    def checked(
+        self, calls: Sequence[ToolCall], *, enforced: bool = True
+    ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
         """Return the calls whose arguments satisfy their schemas, and those whose arguments do not.
 
-        Only the rules that the grammar could not enforce are checked.
+        Args:
+            calls: the calls.
+            enforced: whether the grammar was followed. Only the rules that it leaves out are checked then.
         """
         from rapid_integrations.structured.checking import unmet
 
         fine: list[ToolCall] = []
         invalid: list[InvalidToolCall] = []
         for call in calls:
-            found = unmet(self.parameters[call.name], call.arguments) if self.enforced[call.name].unenforced else []
+            unsure = not enforced or self.enforced[call.name].unenforced
+            found = unmet(self.parameters[call.name], call.arguments) if unsure else []
             if found:
                 arguments = json.dumps(call.arguments, ensure_ascii=False)
                 error = f"its arguments do not satisfy their schema: {'; '.join(found)}"

@@ -179,6 +179,10 @@ HISTORY = [
 ]
 
 
+LEFT_OUT = {"llama": ("", '{"name": "add", '), "mistral": (" ", "[TOOL_CALLS] ["), "tagged": ("", "<function=add>")}
+"""Templates that leave out what is said beside a call: what they write before a text, and a call's beginning."""
+
+
 @pytest.mark.parametrize("content", ["", None, "I add."])
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_a_conversation_with_calls_is_rendered_as_the_template_does(family, content):
@@ -200,9 +204,13 @@ def test_a_conversation_with_calls_is_rendered_as_the_template_does(family, cont
         prepared = engine(family).explain(messages, tools=TOOLS)
         tokenizer = tokenizer_of(family, True)
         rendered = tokenizer.apply_chat_template(expected, tools=TOOLS, tokenize=False, add_generation_prompt=True)
+        without = tokenizer.apply_chat_template(expected, tokenize=False, add_generation_prompt=True)
+        if content and family in LEFT_OUT:
+            before, begin = LEFT_OUT[family]
+            assert content not in rendered and content not in without
+            rendered, without = (text.replace(begin, before + content + begin) for text in (rendered, without))
         assert prepared.target.text == rendered
-        plain = engine(family).explain(messages)
-        assert plain.target.text == tokenizer.apply_chat_template(expected, tokenize=False, add_generation_prompt=True)
+        assert engine(family).explain(messages).target.text == without
 
 
 @pytest.mark.parametrize("family", ["qwen2.5", "llama", "mistral"])
@@ -275,9 +283,17 @@ def test_wrong_requests_are_refused_before_the_first_piece(options, said):
 
 
 def test_messages_that_the_template_refuses():
-    two = [{"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]}]
-    with pytest.raises(PromptError, match="single tool-calls"):
-        engine("llama").explain(two, tools=TOOLS)
+    short = {"role": "assistant", "content": None, "tool_calls": [{**CALL, "id": "short"}]}
+    with pytest.raises(PromptError, match="with length 9"):
+        engine("mistral").explain([{"role": "user", "content": "x"}, short], tools=TOOLS)
+
+
+def test_several_calls_reach_a_template_that_takes_one():
+    calls = [CALL, {**CALL, "id": "abcdefgh2"}]
+    together = [{"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": calls}]
+    apart = [together[0], *({"role": "assistant", "content": "", "tool_calls": [call]} for call in calls)]
+    found, expected = (engine("llama").explain(each, tools=TOOLS).target.text for each in (together, apart))
+    assert found == expected and found.count('{"name": "add", ') == 2
 
 
 def test_without_llguidance_auto_parses_and_required_names_the_extra(monkeypatch):

@@ -14,7 +14,7 @@ _FRAME = """{%- if tools %}{{- '<|im_start|>system\\n' + (tools | tojson) + '<|i
 """
 
 
-def _written(call, before="", after=""):
+def written_calls(call, before="", after=""):
     return _FRAME.replace("CALL", call).replace("BEFORE", before).replace("AFTER", after)
 
 
@@ -27,13 +27,13 @@ _AS_JSON = "(value if value is string else value | tojson)"
 _STRINGS = "(value | tojson if value is mapping or (value is sequence and value is not string) else value | string)"
 
 # Qwen3-Coder, Qwen3.5, Nemotron 3, Step 3.5
-CODER = _written(
+CODER = written_calls(
     "{{- '\\n<tool_call>\\n<function=' + call.name + '>\\n' }}"
     + _one_by_one("{{- '<parameter=' + name + '>\\n' + " + _STRINGS + " + '\\n</parameter>\\n' }}")
     + "{{- '</function>\\n</tool_call>' }}"
 )
 # GLM-4.5 and 4.6, Ling, Laguna
-GLM = _written(
+GLM = written_calls(
     "{{- '\\n<tool_call>' + call.name + '\\n' }}"
     + _one_by_one(
         "{{- '<arg_key>' + name + '</arg_key>\\n<arg_value>' + " + _AS_JSON + " + '</arg_value>\\n' }}",
@@ -43,20 +43,20 @@ GLM = _written(
 # GLM-4.7: without line breaks
 GLM47 = GLM.replace("'\\n<tool_call>'", "'<tool_call>'").replace("call.name + '\\n' }}", "call.name }}")
 GLM47 = GLM47.replace("</arg_key>\\n", "</arg_key>").replace("</arg_value>\\n", "</arg_value>")
-MINIMAX = _written(
+MINIMAX = written_calls(
     "{{- '<invoke name=\"' + call.name + '\">\\n' }}"
     + _one_by_one("{{- '<parameter name=\"' + name + '\">' + " + _AS_JSON + " + '</parameter>\\n' }}")
     + "{{- '</invoke>\\n' }}",
     "\\n<minimax:tool_call>\\n",
     "</minimax:tool_call>",
 )
-SEED = _written(
+SEED = written_calls(
     "{{- '\\n<seed:tool_call>\\n<function=' + call.name + '>\\n' }}"
     + _one_by_one("{{- '<parameter=' + name + '>' + value | string + '</parameter>\\n' }}")
     + "{{- '</function>\\n</seed:tool_call>' }}"
 )
 # DeepSeek V3.2: a mark says whether a string follows
-DSML = _written(
+DSML = written_calls(
     "{{- '<｜DSML｜invoke name=\"' + call.name + '\">\\n' }}"
     + _one_by_one(
         "{{- '<｜DSML｜parameter name=\"' + name + '\" string=\"' + ('true' if value is string else 'false') + '\">' + "
@@ -68,12 +68,12 @@ DSML = _written(
     "</｜DSML｜function_calls>",
 )
 # DeepSeek V3.1, with marks that begin alike
-DEEPSEEK = _written(
+DEEPSEEK = written_calls(
     "{{- '<｜tool▁call▁begin｜>' + call.name + '<｜tool▁sep｜>' + call.arguments | tojson + '<｜tool▁call▁end｜>' }}",
     "<｜tool▁calls▁begin｜>",
     "<｜tool▁calls▁end｜>",
 )
-KIMI = _written(
+KIMI = written_calls(
     "{{- '<|tool_call_begin|>functions.' + call.name + ':' + loop.index0 | string + '<|tool_call_argument_begin|>' }}"
     "{{- call.arguments | tojson + '<|tool_call_end|>' }}",
     "<|tool_calls_section_begin|>",
@@ -86,18 +86,18 @@ KIMI_BY_ID = (
     .replace("call.arguments", "call.function.arguments")
 )
 # Mistral Small 3.2: the id before the arguments
-SMALL = _written(
+SMALL = written_calls(
     "{{- '[TOOL_CALLS]' + call.function.name + '[CALL_ID]' + call.id + '[ARGS]' + call.function.arguments | tojson }}"
 ).replace("{%- set call = call.function %}", "")
 # Command R7B: calls are numbered before their names
-COMMAND = _written(
+COMMAND = written_calls(
     '{{- \'\\n    {"tool_call_id": "\' + loop.index0 | string + \'", "tool_name": "\' + call.name + \'", \' }}'
     "{{- '\"parameters\": ' + call.arguments | tojson + '}' + ('' if loop.last else ',') }}",
     "<|START_ACTION|>[",
     "\\n]<|END_ACTION|>",
 )
 # LFM2.5: calls of Python
-LIQUID = _written(
+LIQUID = written_calls(
     "{{- call.name + '(' }}"
     "{%- for name, value in call.arguments | items %}"
     "{{- name + '=' + (\"'\" + value + \"'\" if value is string else value | tojson) + ('' if loop.last else ', ') }}"
@@ -120,11 +120,11 @@ GEMMA4 = """{%- macro literal(value) -%}
         {{- '[' }}{%- for each in value %}{{- literal(each) + ('' if loop.last else ',') }}{%- endfor %}{{- ']' }}
     {%- else %}{{- 'null' if value is none else value }}{%- endif %}
 {%- endmacro -%}
-""" + _written("{{- '<|tool_call>call:' + call.name + literal(call.arguments) + '<tool_call|>' }}")
+""" + written_calls("{{- '<|tool_call>call:' + call.name + literal(call.arguments) + '<tool_call|>' }}")
 # Functionary: a call begins with its name
-NAME_FIRST = _written("{{- call.name + '\\n' + call.arguments | tojson }}")
+NAME_FIRST = written_calls("{{- call.name + '\\n' + call.arguments | tojson }}")
 # Kimi-K3: every type of value has a mark of its own
-TYPED = _written(
+TYPED = written_calls(
     "{{- '<call ' + call.name + '>' }}"
     + _one_by_one(
         "{%- set type = 'string' if value is string else 'number' if value is number else 'object' %}"

@@ -3,6 +3,7 @@
 from rapid_integrations import CompressionConfig, Prompt, RapidEngine, SamplingParams
 from rapid_integrations.models.loader import LoadedModel
 from rapid_integrations.models.vocabulary import Vocabulary
+from tests.toys.call_templates import written_calls
 from tests.toys.chat_templates import QWEN3
 from tests.toys.embedder import HashEmbedder
 from tests.toys.light_model import light_engine
@@ -60,3 +61,14 @@ def thinking_engine(answer, chat_template=QWEN3, **options):
     model = OpeningLM(0, len(tokenizer), begin, answer)
     settings = {"embedder": HashEmbedder(), "sampling": SamplingParams(max_new_tokens=400), **options}
     return RapidEngine(LoadedModel(model, Vocabulary(tokenizer, {EOS_ID, IM_END_ID})), **settings)
+
+
+_FRAME = written_calls("{{- '\\n<tool_call>\\n' + call | tojson + '\\n</tool_call>' }}")
+_OPENED, _CONTENT = "{{- '<|im_start|>' + message.role + '\\n'", " + (message.content or '') }}"
+_SHOWN = "{%- if message.NAME %}{{- '<think>\\n' + message.NAME | trim + '\\n</think>\\n\\n' }}{%- endif %}"
+
+
+def showing(name="reasoning_content"):
+    """Return a template that writes earlier thinking, which it reads under a name."""
+    shown = _SHOWN.replace("NAME", name) + "{{- message.content or '' }}"
+    return _FRAME.replace(_OPENED + _CONTENT, _OPENED + " }}" + shown)

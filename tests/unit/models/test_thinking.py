@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from rapid_integrations.adapters.thinking import Thinking
+from rapid_integrations.models.thinking import Thinking
 from rapid_integrations.models.thinking_marks import Marks, marks_of
 from rapid_integrations.models.vocabulary import Vocabulary
 from rapid_integrations.outputs import CompletionChunk, Source
