@@ -13,7 +13,9 @@ that a template does not read is refused with the names that it reads. `engine.v
 
 The server, LangChain's and LlamaIndex's messages give the thinking apart from the answer. The marks have to be known by
 the template, in its text or at the end of the prompt, where some templates begin the thinking themselves. The engine's
-own text shows both, with the marks, also where those are control tokens.
+own text shows both, with the marks, also where those are control tokens. Thinking that is sent back with an earlier
+answer (`reasoning_content`) reaches the templates that show it to the model
+([conversations with calls](structured-output.md#conversations-with-calls)).
 
 | marks | as of |
 | --- | --- |
