@@ -171,9 +171,9 @@ class AdaptiveDraftLength:
     function of the tokens alone, so a seed reproduces sampled output.
 
     An account bounds what drafts may lose (`account.py`). So drafts are short at first and become longer with what they
-    gain. If none pays, one token is tried at growing distances. A writer is only asked if that promises `MARGIN`: what
-    it costs is certain, and what it gains is an estimate. It is tried only at the longest distance if it would not gain
-    `WORTH_A_TRIAL` even if every token were right: one that costs nearly a pass, which the trial is likely to lose.
+    gain. If none pays, one token is tried again at growing distances, at the longest one if drafts would not even pay
+    if every token were right: a writer that costs nearly a pass. A writer is only asked if that promises `MARGIN`: what
+    it costs is certain, and what it gains is an estimate.
 
     The law never depends on K, so the distribution of the output does not either.
 
@@ -190,7 +190,6 @@ class AdaptiveDraftLength:
     PLAIN_MEMORY = 0.99  # the same per token without a draft: the text may have changed since
     FIRST_WAIT, LONGEST_WAIT = 16, 256  # tokens before drafting is tried again; each wait is twice the one before
     MARGIN = 1.03  # speed over that without a draft that drafts of a writer have to promise
-    WORTH_A_TRIAL = 1.15  # the same if nearly every token is right, for a trial
 
     def __init__(
         self,
@@ -205,14 +204,14 @@ class AdaptiveDraftLength:
         self._verify = LinearCost(costs.verify, costs.verify_per_token, shares[0])
         self._score = LinearCost(costs.score, costs.score_per_token, shares[1])
         self._propose = costs.propose
-        self._margin, self._worth = (self.MARGIN, self.WORTH_A_TRIAL) if costs.propose else (1.0, 1.0)
+        self._margin = self.MARGIN if costs.propose else 1.0
         self._propose_measured = False
         self._score_when_accepted = costs.score_when_accepted
         self._measure = measure
         self._accepted, self._tried = 3.0, 4.0  # a prior of 0.75 with the weight of four tokens
         self._account = account.Account(account.FIRST_OF_A_WRITER if costs.propose else account.FIRST)
         self._plain = 0  # tokens since drafting last seemed to pay, or was tried
-        self._wait = self.FIRST_WAIT if self._may_pay else self.LONGEST_WAIT
+        self._wait = self.FIRST_WAIT
 
     @property
     def acceptance(self) -> float:
@@ -240,8 +239,8 @@ class AdaptiveDraftLength:
 
     @property
     def _may_pay(self) -> bool:
-        """Whether drafts gain enough to try them if nearly every token is right."""
-        enough = self._worth * self._speed(0)
+        """Whether drafts are faster than none if nearly every token is right."""
+        enough = self._margin * self._speed(0)
         return any(self._speed(k, _NEARLY_ALL) > enough for k in range(1, self._max + 1))
 
     def _more(self, length: int, accepted: int) -> float:

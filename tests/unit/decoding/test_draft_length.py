@@ -134,25 +134,17 @@ def test_drafting_is_tried_again_at_growing_distances():
     assert min(play(draft_length, 3000, 1.0)[-50:]) > 0
 
 
-@pytest.mark.parametrize(("propose", "soon"), [(0.6, True), (0.8, False)])
-def test_a_writer_is_tried_soon_if_it_would_gain_much(propose, soon):
-    costs = CostModel(propose=propose, score=0.0, verify=1.0, verify_per_token=0.1)  # 1.32 or 1.06 of the plain speed
-    chosen = play(AdaptiveDraftLength(8, costs), 300, acceptance=1.0, propose=propose)
-    first = next(place for place, length in enumerate(chosen) if length)
-    assert first == (AdaptiveDraftLength.FIRST_WAIT if soon else AdaptiveDraftLength.LONGEST_WAIT)
-
-
 def test_a_writer_that_costs_a_pass_is_not_tried_again_soon_though_every_token_was_right():
     near = CostModel(propose=0.97, score=0.0, verify=1.0, verify_per_token=0.1)
-    chosen = play(AdaptiveDraftLength(8, near), 900, acceptance=1.0, propose=0.97)
+    chosen = play(AdaptiveDraftLength(8, near), 600, acceptance=1.0, propose=0.97)
     tried = [place for place, length in enumerate(chosen) if length]
     assert [after - before for before, after in pairwise(tried)] == [AdaptiveDraftLength.LONGEST_WAIT + 1] * 2
     assert set(chosen) == {0, 1}
 
 
-@pytest.mark.parametrize(("propose", "written"), [(0.55, True), (0.82, False)])
+@pytest.mark.parametrize(("propose", "written"), [(0.70, True), (0.82, False)])
 def test_a_writer_is_asked_if_that_promises_more_than_a_margin(propose, written):
-    costs = CostModel(propose=propose, score=0.0, verify=1.0, verify_per_token=0.15)  # 1.18 or 1.01 of the plain speed
+    costs = CostModel(propose=propose, score=0.0, verify=1.0, verify_per_token=0.15)  # 1.08 or 1.01 of the plain speed
     chosen = play(AdaptiveDraftLength(1, costs, measure=False), 600, acceptance=1.0)
     assert (min(chosen[-100:]) > 0) is written
 
