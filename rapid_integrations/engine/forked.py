@@ -10,25 +10,20 @@ from __future__ import annotations
 import contextvars
 import functools
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from rapid_integrations.kernels.cpu.torchs_threads import lost_in_a_fork
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_inherited: int | None = None  # in a forked child: the identifier of the thread that forked
-_threads: ThreadPoolExecutor | None = None
 
-
-def _in_child() -> None:
-    global _inherited, _threads
-    _inherited, _threads = threading.get_ident(), ThreadPoolExecutor(thread_name_prefix="rapid in a forked child")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+@functools.cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """Return the threads of a process; those of the one that it was forked from are gone."""
+    return ThreadPoolExecutor(thread_name_prefix="rapid in a forked child")
 
 
 def computes(function: Callable[P, T]) -> Callable[P, T]:
@@ -36,9 +31,9 @@ def computes(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        if _threads is None or threading.get_ident() != _inherited:
+        if not lost_in_a_fork():
             return function(*args, **kwargs)
         context = contextvars.copy_context()
-        return _threads.submit(functools.partial(context.run, function, *args, **kwargs)).result()
+        return _threads(os.getpid()).submit(functools.partial(context.run, function, *args, **kwargs)).result()
 
     return run

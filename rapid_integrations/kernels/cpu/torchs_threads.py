@@ -31,7 +31,7 @@ _FUNCTIONS = (
 _SOFT_PAUSE: Final = 1  # omp_pause_soft: settings stay
 _telling = threading.Lock()
 _told: set[int] = set()  # handles of the libraries that know about OpenMP, or that there is none
-_forked: int | None = None  # in a forked child: the identifier of the thread that forked, whose pool did not survive
+_forked: int | None = None  # in a forked child: the identifier of the thread that forked
 
 
 def _in_child() -> None:
@@ -41,6 +41,11 @@ def _in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
+
+
+def lost_in_a_fork() -> bool:
+    """Whether the calling thread forked this process. The threads that PyTorch had for it did not survive that."""
+    return threading.get_ident() == _forked
 
 
 @contextmanager
@@ -66,7 +71,7 @@ def let_go_of_threads() -> None:
     Safe at any time, and cheap if there are none. It does nothing if PyTorch does not compute with GNU OpenMP, and in
     the thread of a forked child that forked: it would wait for ever for threads that did not survive.
     """
-    if threading.get_ident() != _forked and (pause := _pause()) is not None:
+    if not lost_in_a_fork() and (pause := _pause()) is not None:
         pause(_SOFT_PAUSE)
 
 
